@@ -1,0 +1,200 @@
+"""The frozen vision-language transformer (ViLT): embedding, and encoding with prompts at layer b (Eq. 1)."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anga.checkpoints import EMBEDDED, content_hash, embedded_folder, hub_folder
+from anga.errors import AngaError
+from anga.stem import HybridStem, install_stem, load_trunk
+
+HUB_FILES = [["*.json", "*.txt", weights] for weights in ("*.safetensors", "pytorch_model.bin")]
+
+
+class Backbone(nn.Module):
+    """A frozen ViltModel whose two halves, embedding and encoding, are called apart.
+
+    d is the width, n_t the number of text tokens, n_v = 1 + grid cells (the image's own [CLS] first), n_p the
+    number of prompts. All methods are deterministic: patches keep their raster order, and dropout stays off.
+    """
+
+    def __init__(self, vilt: nn.Module, tokenizer, image_processor, name: str, content_hash: str):
+        super().__init__()
+        self.vilt = vilt.eval().requires_grad_(False)
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.name, self.content_hash = name, content_hash
+        self.dim, self.n_layers = vilt.config.hidden_size, vilt.config.num_hidden_layers
+        self.pooler = nn.Sequential(vilt.pooler.dense, nn.Tanh())
+
+    @classmethod
+    def from_name(cls, name: str) -> "Backbone":
+        """Load "mini-vilt", a local folder, or a hub checkpoint such as "dandelin/vilt-b32-mlm".
+
+        Raises AngaError when embedded files are corrupted or a hub checkpoint cannot be had.
+        """
+        from transformers import AutoTokenizer, ViltImageProcessorPil
+
+        folder = _folder(name)
+        vilt, weights = _load_vilt(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        image_processor = ViltImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        return cls(vilt, tokenizer, image_processor, name, content_hash(weights))
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in evaluation mode, whatever a surrounding model is told: the backbone is frozen."""
+        return super().train(False)
+
+    def tokenize(self, texts: list[str], max_length: int) -> tuple[Tensor, Tensor]:
+        """Texts -> ids int64 ([CLS] .. [SEP], cut or padded) and mask bool, both [N, max_length]."""
+        batch = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+        )
+        return batch["input_ids"], batch["attention_mask"].bool()
+
+    def preprocess(self, images: list) -> Tensor:
+        """PIL images -> float32 [N, 3, S, S]: resized to a square, so that all have the same grid."""
+        size = self.vilt.config.image_size
+        squares = [image.convert("RGB").resize((size, size), resample=3) for image in images]
+        batch = self.image_processor(squares, do_resize=False, do_pad=False, return_tensors="pt")
+        return batch["pixel_values"].float()
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Token ids [.., n_t] -> [.., n_t, d]: word + position + type, normalised, + modality type 0."""
+        text = self.vilt.embeddings.text_embeddings
+        fixed = self._text_positions(ids.shape[-1]) + text.token_type_embeddings.weight[0]
+        return (
+            text.LayerNorm(text.word_embeddings(ids) + fixed)
+            + self.vilt.embeddings.token_type_embeddings.weight[0]
+        )
+
+    def _text_positions(self, length: int) -> Tensor:
+        """Position embeddings [length, d]; stretched linearly if the checkpoint knows fewer positions."""
+        table = self.vilt.embeddings.text_embeddings.position_embeddings.weight
+        if length <= len(table):
+            return table[:length]
+        return F.interpolate(table.T[None], size=length, mode="linear", align_corners=True)[0].T
+
+    def embed_image(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, S, S] -> [N, n_v, d]: [CLS], cells in raster order; + position + modality type 1."""
+        embeddings = self.vilt.embeddings
+        cells = embeddings.patch_embeddings(pixels)
+        positions = self._grid_positions(*cells.shape[-2:])
+        tokens = torch.cat([embeddings.cls_token.expand(len(cells), -1, -1), cells.flatten(2).mT], dim=1)
+        return tokens + positions + embeddings.token_type_embeddings.weight[1]
+
+    def _grid_positions(self, height: int, width: int) -> Tensor:
+        """Position embeddings [1, 1 + height * width, d]; stretched bilinearly to grids of another size."""
+        table = self.vilt.embeddings.position_embeddings
+        side = round((table.shape[1] - 1) ** 0.5)
+        if (height, width) == (side, side):
+            return table
+        grid = table[:, 1:].mT.unflatten(2, (side, side))
+        grid = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=True)
+        return torch.cat([table[:, :1], grid.flatten(2).mT], dim=1)
+
+    def encode(
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        image: Tensor,
+        image_mask: Tensor,
+        prompts: Tensor | None = None,
+        prompt_layer: int = 1,
+    ) -> Tensor:
+        """Final text [CLS] [B, d] of tokens [B, n_t, d] and [B, n_v, d], with prompts [B, n_p, d] (Eq. 1).
+
+        Prompts join the input of layer `prompt_layer` (1 .. n_layers), are visible to all tokens and stay to
+        the end. Tokens whose mask is False are seen by no token, so the mask of the text's [CLS] is best left
+        True. The last layer is computed for [CLS] alone: exact, since nothing reads its other outputs.
+        """
+        hidden, mask, start = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 1)
+        layer = self.vilt.encoder.layer[-1]
+        return self.vilt.layernorm(_apply_layer(layer, hidden, mask, slice(start, start + 1))[:, 0])
+
+    def encode_tokens(
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        image: Tensor,
+        image_mask: Tensor,
+        prompts: Tensor | None = None,
+        prompt_layer: int = 1,
+    ) -> Tensor:
+        """All final outputs [B, n_p + n_t + n_v, d], in the order prompts, text, image; else as `encode`."""
+        hidden, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 0)
+        return self.vilt.layernorm(hidden)
+
+    def _run_layers(self, text, text_mask, image, image_mask, prompts, prompt_layer: int, leave: int):
+        """Run all but the last `leave` layers; returns hidden states, key mask and the position of [CLS]."""
+        if prompts is not None and not 1 <= prompt_layer <= self.n_layers:
+            raise AngaError(f"prompt_layer is {prompt_layer}: {self.name} has layers 1 to {self.n_layers}.")
+        hidden = torch.cat([text, image], dim=1).to(self.vilt.layernorm.weight.dtype)
+        mask = torch.cat([text_mask, image_mask], dim=1).bool()
+        start = 0
+        for number, layer in enumerate(self.vilt.encoder.layer, start=1):
+            if prompts is not None and number == prompt_layer:
+                hidden = torch.cat([prompts.to(hidden.dtype), hidden], dim=1)
+                mask = F.pad(mask, (prompts.shape[1], 0), value=True)
+                start = prompts.shape[1]
+            if number <= self.n_layers - leave:
+                hidden = _apply_layer(layer, hidden, mask)
+        return hidden, mask, start
+
+
+def _apply_layer(layer: nn.Module, hidden: Tensor, mask: Tensor, rows: slice = slice(None)) -> Tensor:
+    """One pre-norm layer of `transformers` on hidden [B, L, d], for the query positions `rows` only."""
+    attention = layer.attention.attention
+    normed = layer.layernorm_before(hidden)
+
+    def heads(projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+    context = F.scaled_dot_product_attention(
+        heads(attention.query(normed[:, rows])),
+        heads(attention.key(normed)),
+        heads(attention.value(normed)),
+        attn_mask=mask[:, None, None, :],
+    )
+    attended = layer.attention.output.dense(context.transpose(1, 2).flatten(2)) + hidden[:, rows]
+    return layer.output(layer.intermediate(layer.layernorm_after(attended)), attended)
+
+
+def _folder(name: str) -> Path:
+    """Resolve a checkpoint name to a folder of files."""
+    if name in EMBEDDED:
+        embedded_folder("mini-clip")  # mini-vilt borrows its trunk: both are checked
+        return embedded_folder(name)
+    if Path(name).is_dir():
+        return Path(name)
+    return hub_folder(name, HUB_FILES)
+
+
+def _load_vilt(folder: Path) -> tuple[nn.Module, list[Path]]:
+    """The ViltModel of a folder, float32, and the weights files that it came from."""
+    from transformers import ViltConfig, ViltModel
+
+    config = ViltConfig.from_pretrained(folder, local_files_only=True)
+    recipe = getattr(config, "hybrid_stem", None)
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if recipe is None:
+        model = ViltModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        return model, weights
+    return load_hybrid(ViltModel(config), folder, recipe), [*weights, folder / recipe["weights"]]
+
+
+def load_hybrid(vilt: nn.Module, folder: Path, recipe: dict) -> nn.Module:
+    """Give `vilt` a hybrid stem after `recipe` (architecture, weights, prefix); load the folder's weights."""
+    from safetensors.torch import load_file
+
+    stem = HybridStem(recipe["architecture"], vilt.config.hidden_size)
+    load_trunk(stem, folder / recipe["weights"], recipe["prefix"])
+    install_stem(vilt, stem)
+    stored = load_file(folder / "model.safetensors")
+    state = {key.removeprefix("vilt."): value for key, value in stored.items() if key.startswith("vilt.")}
+    report = vilt.load_state_dict(state, strict=False)
+    absent = [key for key in report.missing_keys if ".projection.trunk." not in key]
+    if report.unexpected_keys or absent:
+        raise AngaError(f"The weights in {folder} do not fit its config.json: install the package again.")
+    return vilt

@@ -1,0 +1,45 @@
+"""Hybrid stem of mini-vilt: a frozen convolutional trunk in the place of ViLT's linear patch projection."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+class HybridStem(nn.Conv2d):
+    """Pixels -> grid features of a timm trunk -> learned 1x1 projection to the width of the transformer.
+
+    It is a Conv2d, as the projection it replaces, so that transformers' ViltModel runs with it unchanged.
+    """
+
+    def __init__(self, architecture: str, width: int):
+        import timm
+
+        trunk = timm.create_model(architecture, pretrained=False, num_classes=0)
+        super().__init__(trunk.num_features, width, kernel_size=1)
+        self.trunk = trunk.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "HybridStem":
+        """Follow `mode`, but keep the trunk's normalisation statistics frozen."""
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] in [-1, 1] -> [N, width, S/32, S/32]."""
+        return super().forward(self.trunk.forward_features(pixels))
+
+
+def load_trunk(stem: HybridStem, weights: Path, prefix: str) -> None:
+    """Fill the trunk from the entries of a safetensors file whose names start with `prefix`."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+        state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    stem.trunk.load_state_dict(state)
+
+
+def install_stem(vilt: nn.Module, stem: HybridStem) -> None:
+    """Replace the patch projection of a ViltModel, whose pixels then pass the trunk first."""
+    vilt.embeddings.patch_embeddings.projection = stem.to(torch.float32)

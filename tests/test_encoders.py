@@ -1,0 +1,121 @@
+"""CLIP embeddings: unit length, independent of the batch, computed once, and clear errors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anga.encoders import ClipEncoder, embed_dataset
+from anga.errors import AngaError
+
+COLOURS = ["red", "green", "blue", "yellow", "black"]
+
+
+class Pictures:
+    """A dataset of one-coloured squares, as far as embed_dataset looks at it."""
+
+    content_hash = "0123456789abcdef" * 4
+    texts = np.array([f"a {colour} square" for colour in COLOURS], dtype=object)
+
+    def __len__(self) -> int:
+        return len(COLOURS)
+
+    def image(self, row: int) -> Image.Image:
+        return Image.new("RGB", (40, 30), COLOURS[row])
+
+
+@pytest.fixture(scope="module")
+def random_clip(tmp_path_factory) -> str:
+    """A small random open_clip model as a local folder."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(**config)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return str(folder)
+
+
+@pytest.fixture(params=["random", "mini-clip"])
+def encoder(request, random_clip) -> ClipEncoder:
+    return ClipEncoder.from_name(random_clip if request.param == "random" else request.param)
+
+
+def test_embeddings_have_unit_length(encoder):
+    data = Pictures()
+    texts = encoder.encode_texts(list(data.texts), progress=False)
+    images = encoder.encode_images([data.image(i) for i in range(5)], progress=False)
+    assert texts.shape == images.shape == (5, encoder.dim)
+    assert texts.dtype == images.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+
+
+def test_batches_do_not_matter(encoder):
+    data = Pictures()
+    images = [data.image(i) for i in range(5)]
+    together = encoder.encode_images(images, progress=False)
+    np.testing.assert_allclose(encoder.encode_images(images, 1, progress=False), together, atol=1e-5)
+    together = encoder.encode_texts(list(data.texts), progress=False)
+    np.testing.assert_allclose(encoder.encode_texts(list(data.texts), 2, progress=False), together, atol=1e-5)
+
+
+def test_nothing_to_encode(encoder):
+    assert encoder.encode_texts([], progress=False).shape == (0, encoder.dim)
+
+
+def test_cache_is_written_once_and_reused(random_clip, tmp_path, monkeypatch):
+    calls = []
+    original = ClipEncoder.encode_images
+    monkeypatch.setattr(ClipEncoder, "encode_images", lambda *a, **k: calls.append(1) or original(*a, **k))
+    first = embed_dataset(Pictures(), random_clip, tmp_path / "cache")
+    second = embed_dataset(Pictures(), random_clip, tmp_path / "cache")
+    assert len(calls) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len(list((tmp_path / "cache").iterdir())) == 2, "no temporary file is left"
+
+
+def test_other_data_or_weights_are_encoded_anew(random_clip, tmp_path, monkeypatch):
+    embed_dataset(Pictures(), random_clip, tmp_path)
+    monkeypatch.setattr(Pictures, "content_hash", "f" * 64)
+    embed_dataset(Pictures(), random_clip, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_mini_clip_cache_is_read_without_the_model(tmp_path, monkeypatch):
+    first = embed_dataset(Pictures(), "mini-clip", tmp_path)
+    monkeypatch.setattr(ClipEncoder, "from_name", None)
+    second = embed_dataset(Pictures(), "mini-clip", tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_unwritable_cache(random_clip, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(AngaError, match="choose a writable cache folder"):
+        embed_dataset(Pictures(), random_clip, tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("name", ["mini-clop", "ViT-B-16/nobody", "no/such/thing"])
+def test_unknown_encoder(name):
+    with pytest.raises(AngaError, match="Unknown encoder"):
+        ClipEncoder.from_name(name)
+
+
+def test_hub_out_of_reach_ends_in_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("anga.checkpoints._cached_folder", lambda repository: None)
+    with pytest.raises(AngaError, match=r"clip_224\.openai.*connect to the network once"):
+        ClipEncoder.from_name("ViT-B-16/openai")
+
+
+def test_folder_without_a_model(tmp_path):
+    with pytest.raises(AngaError, match="is no open_clip folder"):
+        ClipEncoder.from_name(str(tmp_path))
