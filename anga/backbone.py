@@ -64,10 +64,7 @@ class Backbone(nn.Module):
         """Token ids [.., n_t] -> [.., n_t, d]: word + position + type, normalised, + modality type 0."""
         text = self.vilt.embeddings.text_embeddings
         fixed = self._text_positions(ids.shape[-1]) + text.token_type_embeddings.weight[0]
-        return (
-            text.LayerNorm(text.word_embeddings(ids) + fixed)
-            + self.vilt.embeddings.token_type_embeddings.weight[0]
-        )
+        return text.LayerNorm(text.word_embeddings(ids) + fixed) + self.vilt.embeddings.token_type_embeddings.weight[0]
 
     def _text_positions(self, length: int) -> Tensor:
         """Position embeddings [length, d]; stretched linearly if the checkpoint knows fewer positions."""
@@ -78,11 +75,13 @@ class Backbone(nn.Module):
 
     def embed_image(self, pixels: Tensor) -> Tensor:
         """Pixels [N, 3, S, S] -> [N, n_v, d]: [CLS], cells in raster order; + position + modality type 1."""
+        return self.embed_cells(self.vilt.embeddings.patch_embeddings(pixels))
+
+    def embed_cells(self, cells: Tensor) -> Tensor:
+        """Projected grid [N, d, h, w] -> image tokens [N, 1 + h * w, d], as in `embed_image`."""
         embeddings = self.vilt.embeddings
-        cells = embeddings.patch_embeddings(pixels)
-        positions = self._grid_positions(*cells.shape[-2:])
         tokens = torch.cat([embeddings.cls_token.expand(len(cells), -1, -1), cells.flatten(2).mT], dim=1)
-        return tokens + positions + embeddings.token_type_embeddings.weight[1]
+        return tokens + self._grid_positions(*cells.shape[-2:]) + embeddings.token_type_embeddings.weight[1]
 
     def _grid_positions(self, height: int, width: int) -> Tensor:
         """Position embeddings [1, 1 + height * width, d]; stretched bilinearly to grids of another size."""

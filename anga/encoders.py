@@ -65,32 +65,33 @@ class ClipEncoder:
 def embed_dataset(dataset, encoder_name: str, cache: str | Path, device: str = "cpu") -> Arrays:
     """(text, image) embeddings of all samples, each float32 [N, D]; read from `cache` if made before.
 
-    The file names carry a hash of the data and of the encoder's weights, so a stale file is never read.
+    The file names carry hashes of what was encoded and of the encoder's weights, so a stale file is never read.
+    Pictures are encoded once for all tasks on their collection.
     """
     encoder_hash = _known_hash(encoder_name)
     if encoder_hash and (found := _read_cached(_cache_paths(dataset, encoder_hash, cache))):
-        return found
+        return found[0], found[1][dataset.image_rows]
     encoder = ClipEncoder.from_name(encoder_name, device)
     paths = _cache_paths(dataset, encoder.content_hash, cache)
-    if found := _read_cached(paths):
-        return found
-    arrays = encoder.encode_texts(list(dataset.texts)), encoder.encode_images(_Images(dataset))
-    for path, array in zip(paths, arrays, strict=True):
-        _save_atomically(path, array)
-    return arrays
+    makers = (lambda: encoder.encode_texts(list(dataset.texts)), lambda: encoder.encode_images(_Pictures(dataset)))
+    for path, make in zip(paths, makers, strict=True):
+        if not path.is_file():
+            _save_atomically(path, make())
+    text, image = _read_cached(paths)
+    return text, image[dataset.image_rows]
 
 
-class _Images:
-    """The images of a dataset as a sequence that decodes each when it is asked for."""
+class _Pictures:
+    """The pictures of a data set's collection as a sequence that decodes each when it is asked for."""
 
     def __init__(self, dataset):
         self.dataset = dataset
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset.images)
 
-    def __getitem__(self, row: int):
-        return self.dataset.image(row)
+    def __getitem__(self, number: int):
+        return self.dataset.picture(number)
 
 
 def _known_hash(encoder_name: str) -> str | None:
@@ -99,8 +100,8 @@ def _known_hash(encoder_name: str) -> str | None:
 
 
 def _cache_paths(dataset, encoder_hash: str, cache: str | Path) -> list[Path]:
-    stem = f"{dataset.content_hash[:16]}-{encoder_hash[:16]}"
-    return [Path(cache) / f"{stem}-{kind}.npy" for kind in ("text", "image")]
+    content = {"text": dataset.texts_hash(), "image": dataset.images_hash()}
+    return [Path(cache) / f"clip-{kind}-{content[kind][:16]}-{encoder_hash[:16]}.npy" for kind in content]
 
 
 def _read_cached(paths: list[Path]) -> Arrays | None:

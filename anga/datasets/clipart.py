@@ -172,7 +172,8 @@ def add_cue(texts: np.ndarray, labels: np.ndarray, cue: float, rng: np.random.Ge
 
 
 def _dataset(name, task, table, rows, labels, classes, texts=None) -> Dataset:
-    images, ids, split = (table.column(column).take(rows).to_pylist() for column in ("image", "id", "split"))
+    ids, split = (np.array(table.column(column).take(rows).to_pylist()) for column in ("id", "split"))
     if texts is None:
         texts = np.array(table.column("text").take(rows).to_pylist(), object)
-    return Dataset(name, task, np.array(ids), texts, images, labels, classes, np.array(split))
+    pictures = table.column("image").to_pylist()
+    return Dataset(name, task, ids, texts, pictures, labels, classes, split, image_rows=rows)

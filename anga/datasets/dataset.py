@@ -18,7 +18,9 @@ METRICS = {"binary": "auroc", "multiclass": "accuracy", "multilabel": "f1_micro"
 class Dataset:
     """N samples of one task; everything a result depends on is covered by `content_hash`.
 
-    ids: [N] unique str.  texts: [N] object (str).  images: N encoded pictures (bytes).
+    ids: [N] unique str.  texts: [N] object (str).
+    images: the encoded pictures (bytes) of the whole collection.  image_rows: [N] int, which of them each sample shows
+    (None: one each, in order). Tasks on one collection share its pictures, and so whatever is cached for them.
     labels: [N] int64 for binary and multiclass, [N, C] float32 of 0 and 1 for multilabel.
     classes: C names in label order.  split: [N] str, each one of `SPLITS`.
     """
@@ -31,9 +33,12 @@ class Dataset:
     labels: np.ndarray
     classes: list[str]
     split: np.ndarray
+    image_rows: np.ndarray | None = None
     content_hash: str = ""
 
     def __post_init__(self) -> None:
+        if self.image_rows is None:
+            object.__setattr__(self, "image_rows", np.arange(len(self.ids)))
         if not self.content_hash:
             object.__setattr__(self, "content_hash", self._hash())
 
@@ -52,8 +57,22 @@ class Dataset:
         return np.flatnonzero(self.split == split)
 
     def image(self, row: int) -> Image.Image:
-        """The picture of one row, decoded to RGB."""
-        return Image.open(io.BytesIO(self.images[row])).convert("RGB")
+        """The picture of one sample, decoded to RGB."""
+        return self.picture(self.image_rows[row])
+
+    def picture(self, number: int) -> Image.Image:
+        """One picture of the collection, decoded to RGB."""
+        return Image.open(io.BytesIO(self.images[number])).convert("RGB")
+
+    def images_hash(self) -> str:
+        """SHA-256 over the pictures of the collection: the key of whatever is computed from pictures alone."""
+        digest = hashlib.sha256(np.array([len(image) for image in self.images], "<i8").tobytes())
+        digest.update(b"".join(self.images))
+        return digest.hexdigest()
+
+    def texts_hash(self) -> str:
+        """SHA-256 over the texts, in order: the key of whatever is computed from texts alone."""
+        return hashlib.sha256(json.dumps(self.texts.tolist()).encode()).hexdigest()
 
     def describe(self) -> pd.DataFrame:
         """One row per split: samples, classes present, labels per sample, share of the commonest class."""
@@ -71,10 +90,8 @@ class Dataset:
         }
 
     def _hash(self) -> str:
-        """SHA-256 over ids, texts, image bytes, labels, classes and split."""
-        texts = [self.ids.tolist(), self.texts.tolist(), list(self.classes), self.split.tolist()]
-        digest = hashlib.sha256(json.dumps(texts).encode())
-        digest.update(np.array([len(image) for image in self.images], "<i8").tobytes())
-        digest.update(b"".join(self.images))
+        """SHA-256 over ids, texts, pictures, labels, classes and split."""
+        known = [self.ids.tolist(), self.texts_hash(), list(self.classes), self.split.tolist(), self.images_hash()]
+        digest = hashlib.sha256(json.dumps([*known, self.image_rows.tolist()]).encode())
         digest.update(str(self.labels.dtype).encode() + np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()

@@ -1,0 +1,98 @@
+"""Command line: python -m anga {demo, run}."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from anga.config import Config
+from anga.errors import AngaError
+from anga.runs import run
+from anga.study import demo, headline
+
+NOTEBOOKS = ("01_data", "02_retrieval", "04_anga")
+DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; 0 when all went well, 1 after an error the user can put right."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except AngaError as error:
+        if options.debug:
+            raise
+        print(f"anga: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("anga: interrupted; call it again to go on where it stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's arguments."""
+    root = argparse.ArgumentParser(prog="python -m anga", description="The ANGA study from the command line.")
+    commands = root.add_subparsers(required=True, metavar="command")
+    one = commands.add_parser("run", help="train one config, or read its stored result, and print its scores")
+    one.add_argument(
+        "params", nargs="?", help="YAML file of knobs; default: the paper's values on clipart-pairs"
+    )
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="change one knob (repeatable)"
+    )
+    one.set_defaults(command=_run)
+    all_ = commands.add_parser(
+        "demo", help="train the variants, execute notebooks 01, 02 and 04, print one table"
+    )
+    all_.add_argument("--params", default="params/quick", help="folder of parameter files (%(default)s)")
+    all_.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
+    all_.set_defaults(command=_demo)
+    for command in (one, all_):
+        command.add_argument(
+            "--outputs", default="outputs", help="folder for everything that is made (%(default)s)"
+        )
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return root
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = Config.from_yaml(options.params) if options.params else Config()
+    result = run(config.with_(**_knobs(options.set)), options.outputs)
+    scores = pd.DataFrame(result.metrics["test"]).T
+    print(scores.to_string(float_format="{:.3f}".format))
+    print(
+        f"{result.seconds:.0f} s, {result.peak_memory_mb:.0f} MB, best epoch {_best_epoch(result)} of {config.epochs}"
+    )
+
+
+def _best_epoch(result) -> int:
+    return int(result.history["validation"].idxmax()) + 1
+
+
+def _knobs(pairs: list[str]) -> dict:
+    """`KNOB=VALUE` words as a mapping; values are read as YAML."""
+    bad = [pair for pair in pairs if "=" not in pair]
+    if bad:
+        raise AngaError(f"--set {bad[0]}: expected KNOB=VALUE, for example --set missing_rate=0.5.")
+    return {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def _demo(options: argparse.Namespace) -> None:
+    notebooks = [Path(options.notebooks) / f"{name}.ipynb" for name in NOTEBOOKS]
+    table = demo(options.params, options.outputs, notebooks)
+    shown = table[table["dataset"].isin(DEMO_TASKS)]
+    folder = Path(options.outputs)
+    print("\nTest scores with 95 % intervals over " + " and ".join(sorted(shown["over"].unique())) + "\n")
+    for task, part in headline(shown).T.groupby(level=0, sort=False):
+        print(f"{task}\n{part.droplevel(0).T.to_string()}\n")
+    print("executed notebooks:")
+    for path in sorted((folder / "notebooks" / Path(options.params).name).glob("*/*.ipynb")):
+        print(f"  {path}")
+    print(f"figures (PNG, SVG, CSV): {folder / 'figures' / Path(options.params).name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

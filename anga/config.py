@@ -1,0 +1,166 @@
+"""Every knob of a run in one frozen dataclass; the paper's values (Sec. 5.1) are the defaults.
+
+A knob is flat, has a unit or its allowed values beside it, and is checked when the config is made: an unknown name,
+a wrong type or an impossible value raises an error that names the knob.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from anga.errors import AngaError
+
+
+def _knob(default: Any, *choices: str, low: float | None = None, high: float | None = None, identity: bool = True):
+    """A field with its allowed values; `identity=False` marks where a run happens, not what it computes."""
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "identity": identity})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The knobs of one training run.
+
+    Raises:
+        AngaError: a value has the wrong type, lies outside its range, or contradicts another knob.
+    """
+
+    # --- data
+    dataset: str = _knob("clipart-pairs")  # a name that load_dataset knows
+    root: str | None = _knob(None, identity=False)  # folder of a data set that is not embedded
+    unimodal_cue: float = _knob(0.0, low=0, high=1)  # clipart-pairs only: strength of a cue in the text alone
+    max_text_length: int = _knob(32, low=4)  # tokens, [CLS] and [SEP] included
+    # --- checkpoints, frozen
+    backbone: str = _knob("mini-vilt")  # or dandelin/vilt-b32-mlm, or a local folder
+    clip: str = _knob("mini-clip")  # or ViT-B-16/openai, ViT-L-14-336/openai
+    # --- what is missing (Sec. 5.1)
+    missing_rate: float = _knob(0.7, low=0, high=1)  # delta: fraction of every split that lacks a modality
+    missing_type: str = _knob("text", "text", "image", "both")  # both: one half lacks text, the other half its image
+    test_missing_rate: float | None = _knob(None, low=0, high=1)  # delta of the test split; null: missing_rate
+    mask_seed: int = _knob(0, low=0)  # draws the missing table
+    # --- multimodal instance retriever (Sec. 3.3)
+    use_retrieval: bool = _knob(True)  # MIR; false: the missing tokens are absent
+    top_k: int = _knob(5, low=1)  # K, retrieved neighbours
+    memory_bank: str = _knob("observed", "observed", "full")  # full: as if no training sample lacked anything
+    # --- semantic-enhanced adapter (Sec. 4.3)
+    use_adapter: bool = _knob(True)  # SEA
+    prompt_layer: int = _knob(2, low=1)  # b, counted from 1
+    classifier: str = _knob("pooler", "pooler", "linear")  # pooler: ViLT's pooling layer, trained on, then linear
+    # --- anchor-guided gradient alignment (Secs. 4.1, 4.2)
+    use_alignment: bool = _knob(True)  # GA; false: plain_update
+    plain_update: str = _knob("pooled", "pooled", "group_means")  # pooled: batch mean; group_means: g_C + g_M
+    cos_threshold: float = _knob(0.2, low=0)  # tau, cosine of the cone's half-angle, below 1
+    update_base: str = _knob("complete", "complete", "anchor")  # what the aligned gradient is added to (Eq. 15)
+    lambda_min: float = _knob(0.1, low=0, high=1)  # anchor ratio at epoch 0
+    lambda_max: float = _knob(0.3, low=0, high=1)  # anchor ratio from epoch grow_epochs on
+    grow_epochs: int = _knob(5, low=0)  # Z_grow, epochs
+    admission: str = _knob("lowest_entropy", "lowest_entropy", "highest_entropy", "random")  # who enters the anchor
+    ranking: str = _knob("epoch_start", "epoch_start", "running")  # entropies from an extra pass, or from last epoch
+    multilabel_entropy: str = _knob("bernoulli", "bernoulli", "softmax")  # Eq. 5 where labels are not exclusive
+    gradient_form: str = _knob("boundary", "boundary", "loop", "sub_batch")  # same gradients, different cost
+    # --- optimisation
+    epochs: int = _knob(20, low=1)
+    batch_size: int = _knob(64, low=1)  # samples
+    learning_rate: float = _knob(1.0e-3, low=0)
+    weight_decay: float = _knob(1.0e-5, low=0)
+    warmup: float = _knob(0.1, low=0, high=1)  # fraction of all steps with a rising rate; then linear decay to 0
+    patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
+    train_seed: int = _knob(0, low=0)  # initial weights and the order of samples
+    precision: str = _knob("float32", "float32", "bfloat16")  # of the backbone; gradients are aligned in float32
+    device: str = _knob("auto", identity=False)  # auto, cpu, cuda, cuda:1, ...
+
+    def __post_init__(self):
+        for knob in fields(self):
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+        _check_together(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "the given values") -> "Config":
+        """A config from a mapping; an unknown key raises and names the nearest knobs."""
+        known = {knob.name for knob in fields(cls)}
+        unknown = [str(key) for key in values if key not in known]
+        if unknown:
+            raise AngaError(f"{source}: unknown key {', '.join(unknown)}; known keys are {', '.join(sorted(known))}.")
+        return cls(**values)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Config":
+        """A config from a flat YAML file of knobs."""
+        return cls.from_dict(read_yaml(path), source=str(path))
+
+    def with_(self, **knobs: Any) -> "Config":
+        """A copy with some knobs changed."""
+        return type(self).from_dict({**dataclasses.asdict(self), **knobs})
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def identity(self) -> str:
+        """SHA-256 (hex) over every knob that can change a result."""
+        knobs = {k.name: getattr(self, k.name) for k in fields(self) if k.metadata["identity"]}
+        return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def update_rule(self) -> str:
+        """The rule of anga.aligner that turns group gradients into one update."""
+        return "cone" if self.use_alignment else self.plain_update
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; a missing, broken or non-mapping file raises an error that names it."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise AngaError(f"{path}: cannot be read ({error.strerror}); give the path of a parameter file.") from None
+    except yaml.YAMLError as error:
+        raise AngaError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(values, dict):
+        raise AngaError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
+    return values
+
+
+def _checked(knob: dataclasses.Field, value: Any) -> Any:
+    kind = get_args(knob.type) or (knob.type,)
+    if value is None and type(None) in kind:
+        return None
+    value = _coerced(knob.name, value, kind[0])
+    rule = knob.metadata
+    if rule["choices"] and value not in rule["choices"]:
+        raise AngaError(f"{knob.name}: must be one of {', '.join(rule['choices'])}, not {value!r}.")
+    too_low = rule["low"] is not None and not value >= rule["low"]
+    too_high = rule["high"] is not None and not value <= rule["high"]
+    if too_low or too_high:
+        bounds = f"at least {rule['low']}" + (f" and at most {rule['high']}" if rule["high"] is not None else "")
+        raise AngaError(f"{knob.name}: must be {bounds}, not {value!r}.")
+    return value
+
+
+def _coerced(name: str, value: Any, kind: type) -> Any:
+    """YAML reads `1e-3` as a string and `1` as an integer: numbers are turned into the knob's own type."""
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        raise AngaError(f"{name}: must be of type {kind.__name__}, not {type(value).__name__} ({value!r}).")
+    return value
+
+
+def _check_together(config: Config) -> None:
+    if config.cos_threshold >= 1:
+        raise AngaError(f"cos_threshold: must lie below 1 (a cone of half-angle 0), not {config.cos_threshold}.")
+    if config.lambda_min > config.lambda_max:
+        raise AngaError(f"lambda_min: must not exceed lambda_max ({config.lambda_min} > {config.lambda_max}).")
+    if config.use_adapter and not config.use_retrieval:
+        raise AngaError(
+            "use_adapter: the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
+        )
+    if config.unimodal_cue and config.dataset != "clipart-pairs":
+        raise AngaError(f"unimodal_cue: only clipart-pairs has this knob, not {config.dataset}; set it to 0.")

@@ -1,0 +1,54 @@
+"""Scores, for all samples and apart for complete and reconstructed ones (Sec. 5.1, "Evaluation metrics")."""
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+from anga.datasets.dataset import METRICS
+from anga.missing import MissingTable
+
+METRIC_NAMES = {"auroc": "AUROC", "accuracy": "accuracy", "f1_micro": "F1-micro"}
+
+
+def score(task: str, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """The task's metrics; the first is the one that selects models.
+
+    AUROC ranks by the logit margin of class 1; F1 cuts sigmoids at 0.5 (logits at 0). A score that is not defined
+    (no sample; AUROC of one class) is NaN.
+
+    Args:
+        task: "binary", "multiclass" or "multilabel".
+        labels: `[N]`, or `[N, k]` for multilabel.
+        logits: `[N, k]`.
+    """
+    if len(labels) == 0:
+        return {METRICS[task]: float("nan")}
+    if task == "binary":
+        defined = len(np.unique(labels)) == 2
+        auroc = roc_auc_score(labels, logits[:, 1] - logits[:, 0]) if defined else float("nan")
+        return {"auroc": float(auroc), "accuracy": float(accuracy_score(labels, logits.argmax(1)))}
+    if task == "multiclass":
+        predicted = logits.argmax(1)
+        macro = f1_score(labels, predicted, average="macro", zero_division=0)
+        return {"accuracy": float(accuracy_score(labels, predicted)), "f1_macro": float(macro)}
+    averages = ("micro", "macro")
+    return {f"f1_{a}": float(f1_score(labels, logits > 0, average=a, zero_division=0)) for a in averages}
+
+
+def subsets(table: MissingTable, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """bool masks `[n]` over some rows: all, complete, reconstructed, and by which modality is missing."""
+    complete = table.complete[rows]
+    return {
+        "all": np.ones(len(rows), bool),
+        "complete": complete,
+        "reconstructed": ~complete,
+        "text_missing": ~table.has_text[rows],
+        "image_missing": ~table.has_image[rows],
+    }
+
+
+def score_subsets(task: str, labels, logits, table: MissingTable, rows: np.ndarray) -> dict[str, dict[str, float]]:
+    """score() on each subset of `rows`; `labels` and `logits` are those rows', in order; `n` counts the samples."""
+    return {
+        name: {**score(task, labels[mask], logits[mask]), "n": int(mask.sum())}
+        for name, mask in subsets(table, rows).items()
+    }

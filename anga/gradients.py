@@ -1,0 +1,137 @@
+"""Gradients of the three groups of a batch (Sec. 4.1, Eqs. 4 and 8), in three forms that agree.
+
+The groups are disjoint: complete samples, admitted and remaining reconstructed samples. The anchor's gradient is the
+count-weighted mean of the first two, so nothing is computed twice.
+
+* `boundary`: one pass. In the chain adapter -> frozen backbone -> head, samples do not touch each other inside the
+  backbone, so a single backward pass yields every sample's derivative at the prompts; each group's gradient is then a
+  short product through its own part of the adapter and head.
+* `loop`: one backward pass through everything per group. The readable reference; works for any model.
+* `sub_batch`: one forward and backward pass per group; for models whose samples do not interact.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+from anga.model import AngaModel, sample_losses
+from anga.tokens import Batch
+
+
+class Group(IntEnum):
+    """What a sample counts as in this epoch."""
+
+    COMPLETE = 0
+    ADMITTED = 1
+    REMAINING = 2
+
+
+@dataclass
+class GroupGradients:
+    """Mean gradients of the groups, one flat vector each.
+
+    Attributes:
+        vectors: float32 `[3, P]` in the order of Group; zero for a group without samples.
+        counts: number of samples `(complete, admitted, remaining)`.
+        logits: `[B, k]`, detached, in the batch's order.
+        losses: `[B]`, detached.
+    """
+
+    vectors: torch.Tensor
+    counts: tuple[int, int, int]
+    logits: torch.Tensor
+    losses: torch.Tensor
+
+
+def group_positions(group: np.ndarray, device="cpu") -> list[torch.Tensor]:
+    """Positions in the batch of each group's samples, in the order of Group."""
+    return [torch.from_numpy(np.flatnonzero(group == g)).to(device) for g in Group]
+
+
+def loop_gradients(losses: torch.Tensor, positions: list[torch.Tensor], parameters: list) -> torch.Tensor:
+    """Group gradients `[3, P]` from per-sample losses `[B]`, one backward pass per group (Eqs. 4, 8)."""
+    rows = []
+    for index in positions:
+        mean_loss = losses[index].sum() / max(len(index), 1)
+        rows.append(_flat(torch.autograd.grad(mean_loss, parameters, retain_graph=True, allow_unused=True), parameters))
+    return torch.stack(rows)
+
+
+def loop_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+    """Reference: the whole batch forward once, then one full backward pass per group."""
+    positions = group_positions(group, batch.rows.device)
+    logits = model(batch)
+    losses = sample_losses(logits, batch.labels)
+    vectors = loop_gradients(losses, positions, list(model.trainable().values()))
+    return GroupGradients(vectors, _counts(positions), logits.detach(), losses.detach())
+
+
+def sub_batch_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+    """Each group forward and backward by itself."""
+    parameters = list(model.trainable().values())
+    positions = group_positions(group, batch.rows.device)
+    present = [index for index in positions if len(index)]
+    rows, logits, losses = [], [], []
+    for index in present:
+        part = batch.select(index)
+        logits.append(model(part))
+        losses.append(sample_losses(logits[-1], part.labels))
+        rows.append(_flat(torch.autograd.grad(losses[-1].mean(), parameters), parameters))
+    order = torch.cat(present).argsort()
+    logits, losses = torch.cat(logits).detach()[order], torch.cat(losses).detach()[order]
+    return GroupGradients(_stack(rows, positions), _counts(positions), logits, losses)
+
+
+def boundary_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+    """One pass through the frozen backbone for all groups; exact because its samples do not interact."""
+    positions = group_positions(group, batch.rows.device)
+    present = [index for index in positions if len(index)]
+    order = torch.cat(present).argsort()  # from group by group back to the batch's order
+
+    below = [model.prompts(batch.select(index)) for index in present]
+    boundary = None if model.adapter is None else torch.cat(below).detach()[order].requires_grad_()
+    pooled = model.encode(batch, boundary)
+
+    above, logits, losses = _through_head(model, batch, pooled.detach(), present)
+    at_pooled = torch.cat([grads[0] for grads in above])[order]
+    rows = [_flat(grads[1:], list(model.head.parameters())) for grads in above]
+    if model.adapter is not None:
+        (at_prompts,) = torch.autograd.grad(pooled, boundary, at_pooled.to(pooled.dtype))
+        learned = list(model.adapter.parameters())
+        for i, (prompts, index) in enumerate(zip(below, present, strict=True)):
+            grads = torch.autograd.grad(prompts, learned, at_prompts[index].to(prompts.dtype))
+            rows[i] = torch.cat([_flat(grads, learned), rows[i]])
+    return GroupGradients(_stack(rows, positions), _counts(positions), logits[order], losses[order])
+
+
+def _through_head(model: AngaModel, batch: Batch, pooled: torch.Tensor, present: list[torch.Tensor]):
+    """Per group: gradients of its mean loss at its pooled rows and at the head's parameters; logits and losses."""
+    grads, logits, losses = [], [], []
+    for index in present:
+        leaf = pooled[index].requires_grad_()
+        logits.append(model.classify(leaf))
+        losses.append(sample_losses(logits[-1], batch.labels[index]))
+        grads.append(torch.autograd.grad(losses[-1].mean(), [leaf, *model.head.parameters()]))
+    return grads, torch.cat(logits).detach(), torch.cat(losses).detach()
+
+
+def _flat(grads, parameters) -> torch.Tensor:
+    """One float32 (or float64) vector; a parameter without a gradient counts as zero."""
+    parts = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
+    flat = torch.cat([part.reshape(-1) for part in parts])
+    return flat if flat.dtype == torch.float64 else flat.float()
+
+
+def _stack(rows: list[torch.Tensor], positions: list[torch.Tensor]) -> torch.Tensor:
+    """`[3, P]` from the vectors of the groups that are present; the others are zero."""
+    present = iter(rows)
+    return torch.stack([next(present) if len(index) else torch.zeros_like(rows[0]) for index in positions])
+
+
+def _counts(positions: list[torch.Tensor]) -> tuple[int, int, int]:
+    return tuple(len(index) for index in positions)
+
+
+FORMS = {"boundary": boundary_form, "loop": loop_form, "sub_batch": sub_batch_form}

@@ -1,0 +1,66 @@
+"""The classifier of Eq. 1 on the frozen backbone, as a chain of three links: adapter, backbone, head.
+
+Only the first and the last link learn. What passes between them, the prompts and the [CLS] output, is the boundary
+at which anga.gradients separates the groups.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from anga.adapter import SemanticAdapter
+from anga.backbone import Backbone
+from anga.config import Config
+from anga.errors import AngaError
+from anga.tokens import Batch
+
+
+class AngaModel(nn.Module):
+    """Frozen vision-language transformer with dynamic prompts and a learned head.
+
+    Args:
+        config: reads use_adapter, prompt_layer and classifier.
+        backbone: frozen.
+        n_classes: number of outputs k.
+    """
+
+    def __init__(self, config: Config, backbone: Backbone, n_classes: int):
+        super().__init__()
+        if config.prompt_layer > backbone.n_layers:
+            raise AngaError(
+                f"prompt_layer: {config.prompt_layer} lies beyond the {backbone.n_layers} layers of {backbone.name}."
+            )
+        self.backbone, self.prompt_layer = backbone, config.prompt_layer
+        self.adapter = SemanticAdapter(backbone.dim) if config.use_adapter else None
+        pooler = copy.deepcopy(backbone.pooler) if config.classifier == "pooler" else nn.Identity()
+        self.head = nn.Sequential(pooler.requires_grad_(True), nn.Linear(backbone.dim, n_classes))
+
+    def prompts(self, batch: Batch) -> torch.Tensor | None:
+        """Dynamic prompts `[B, 2, d]` (Eq. 16), or None without an adapter."""
+        return None if self.adapter is None else self.adapter(batch)
+
+    def encode(self, batch: Batch, prompts: torch.Tensor | None) -> torch.Tensor:
+        """The joint representation e `[B, d]` (Eq. 1): the [CLS] output of the frozen transformer."""
+        return self.backbone.encode(
+            batch.text, batch.text_mask, batch.image, batch.image_mask, prompts, self.prompt_layer
+        )
+
+    def classify(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, k]` of Eq. 1."""
+        return self.head(pooled).float()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.classify(self.encode(batch, self.prompts(batch)))
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What learns, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def sample_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Per-sample losses l_i `[B]`: cross-entropy (Eq. 2), or the mean binary one for labels `[B, k]`."""
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)

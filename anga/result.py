@@ -1,0 +1,83 @@
+"""What a run leaves behind, in memory and on disk."""
+
+import json
+import resource
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+
+from anga.config import Config
+from anga.errors import AngaError
+
+
+@dataclass
+class Result:
+    """What a run leaves behind.
+
+    Attributes:
+        config: its knobs.
+        metrics: `metrics[split][subset][metric]` of the best-validation model; splits validation and test.
+        history: one row per epoch: mean loss, validation score, share of admitted samples, seconds so far.
+        telemetry: one row per step: loss, case, cosine, shrink, norms and sizes of the groups.
+        predictions: one row per validation and test sample: row, id, split, what it has, and its logits.
+        seconds: wall time of training, evaluation included.
+        peak_memory_mb: peak resident memory of the process, or of the GPU's allocator.
+        provenance: versions, commit, device, hashes; filled in by `anga.run`.
+    """
+
+    config: Config
+    metrics: dict
+    history: pd.DataFrame
+    telemetry: pd.DataFrame
+    predictions: pd.DataFrame
+    seconds: float
+    peak_memory_mb: float
+    provenance: dict = field(default_factory=dict)
+
+    def score(self, subset: str = "all", split: str = "test") -> float:
+        """The task's own metric on one subset: all, complete, reconstructed, text_missing or image_missing."""
+        return next(iter(self.metrics[split][subset].values()))
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.yaml, metrics.json, provenance.json, history.csv, telemetry.parquet, predictions.parquet."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        cost = {"seconds": self.seconds, "peak_memory_mb": self.peak_memory_mb}
+        (folder / "metrics.json").write_text(json.dumps({"metrics": self.metrics, **cost}, indent=1))
+        (folder / "provenance.json").write_text(json.dumps(self.provenance, indent=1))
+        self.history.to_csv(folder / "history.csv", index=False)
+        self.telemetry.to_parquet(folder / "telemetry.parquet", index=False)
+        self.predictions.to_parquet(folder / "predictions.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Result":
+        """Read what `save` wrote.
+
+        Raises:
+            AngaError: a file is missing or broken.
+        """
+        folder = Path(folder)
+        try:
+            return cls(
+                config=Config.from_yaml(folder / "config.yaml"),
+                **json.loads((folder / "metrics.json").read_text()),
+                provenance=json.loads((folder / "provenance.json").read_text()),
+                history=pd.read_csv(folder / "history.csv"),
+                telemetry=pd.read_parquet(folder / "telemetry.parquet"),
+                predictions=pd.read_parquet(folder / "predictions.parquet"),
+            )
+        except (OSError, ValueError, TypeError) as error:
+            raise AngaError(f"{folder}: the stored result cannot be read ({error}); delete this folder.") from None
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak resident memory of this process in MB, or of the GPU's allocator."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

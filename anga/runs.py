@@ -1,0 +1,119 @@
+"""run(config): train once, keep the result on disk under the config's hash, read it back ever after."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from anga.checkpoints import EMBEDDED, content_hash, embedded_folder
+from anga.config import Config
+from anga.errors import AngaError
+from anga.inputs import load_config_dataset, pick_device
+from anga.result import Result
+from anga.training import train
+
+# Raise this when a change of the code changes results: stored ones are then no longer taken for current.
+RESULT_VERSION = 1
+PACKAGES = ("torch", "transformers", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn")
+
+
+def run(config: Config, outputs: str | Path = "outputs", progress: bool = True) -> Result:
+    """The result of a config: from `outputs/runs/<key>` if it is there, else trained now and kept there.
+
+    A run works in `<key>.partial`, where its checkpoint lets it go on after an interruption, and is renamed when it is
+    whole: what has the final name is finished. A lock makes two processes that ask for the same run do it once.
+
+    Raises:
+        AngaError: see `train`; or `outputs` cannot be written.
+    """
+    folder, data_hash = run_folder(config, outputs)
+    if folder.exists():
+        return Result.load(folder)
+    _make_writable(folder.parent)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return Result.load(folder)
+        partial = folder.with_suffix(".partial")
+        partial.mkdir(exist_ok=True)
+        result = train(config, outputs, checkpoint=partial / "checkpoint.pt", progress=progress)
+        result.provenance = provenance(config, data_hash)
+        finished = folder.with_suffix(".finished")
+        shutil.rmtree(finished, ignore_errors=True)
+        result.save(finished)
+        os.rename(finished, folder)
+        shutil.rmtree(partial)
+    return result
+
+
+def is_finished(config: Config, outputs: str | Path = "outputs") -> bool:
+    """Whether `run` would only read."""
+    return run_folder(config, outputs)[0].exists()
+
+
+def run_folder(config: Config, outputs: str | Path) -> tuple[Path, str]:
+    """Where a config's result belongs, and its data's hash: knobs, data and checkpoints decide what a result is."""
+    data_hash = load_config_dataset(config).content_hash
+    checkpoints = [_checkpoint_key(config.backbone), _checkpoint_key(config.clip)]
+    key = json.dumps([RESULT_VERSION, config.identity(), data_hash, *checkpoints])
+    return Path(outputs) / "runs" / hashlib.sha256(key.encode()).hexdigest()[:16], data_hash
+
+
+def _checkpoint_key(name: str) -> str:
+    """A hash of the weights where they are at hand; a hub's checkpoints are known by their name."""
+    folder = embedded_folder(name) if name in EMBEDDED else Path(name)
+    return content_hash(sorted(folder.glob("*.safetensors"))) if folder.is_dir() else name
+
+
+def provenance(config: Config | None = None, data_hash: str | None = None) -> dict:
+    """Where a result comes from: time, commit, versions, device, data."""
+    facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
+    facts |= {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}
+    facts |= {name: v for name in PACKAGES if (v := _version(name))}
+    if config is not None:
+        device = pick_device(config.device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        facts |= {
+            "device": name,
+            "threads": torch.get_num_threads(),
+            "config": config.identity(),
+            "data": data_hash,
+        }
+    return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    """The source tree's commit, with a plus sign where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", here) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AngaError(f"{folder}: cannot be created ({error.strerror}); choose another outputs folder.") from None
+    if not os.access(folder, os.W_OK):
+        raise AngaError(f"{folder}: cannot be written; choose another outputs folder.")

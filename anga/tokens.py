@@ -1,0 +1,196 @@
+"""Token bank: what the frozen embedding layers make of a data set, computed once; batches are gathered from it.
+
+Image tokens are stored in half precision and memory-mapped. Of the texts the word numbers are stored (a text's tokens
+are one table look-up away and a hundred times larger).
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from anga.backbone import Backbone
+from anga.datasets import Dataset
+from anga.errors import AngaError
+from anga.missing import MissingTable
+from anga.retriever import Neighbours, reconstruct
+
+IMAGES_PER_CALL = 128
+
+
+@dataclass
+class Batch:
+    """Inputs of one step; B samples, K neighbours, text length n_t (the batch's longest), n_v image tokens.
+
+    Attributes:
+        rows: int64 `[B]`, row numbers in the data set.
+        labels: int64 `[B]`, or float32 `[B, C]` where labels are not exclusive.
+        text, text_mask: float `[B, n_t, d]`, bool `[B, n_t]`; position 0 is [CLS] and always there.
+        image, image_mask: float `[B, n_v, d]`, bool `[B, n_v]`.
+        text_pool, text_pool_mask: the neighbours' texts `[B, K, n_t, d]`, `[B, K, n_t]`; None without an adapter.
+        image_pool: the neighbours' images `[B, K, n_v, d]`; None without an adapter.
+    """
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+    text: torch.Tensor
+    text_mask: torch.Tensor
+    image: torch.Tensor
+    image_mask: torch.Tensor
+    text_pool: torch.Tensor | None = None
+    text_pool_mask: torch.Tensor | None = None
+    image_pool: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, index: torch.Tensor) -> "Batch":
+        """The samples at the given positions, as a batch of their own."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: None if value is None else value[index] for name, value in values.items()})
+
+
+class TokenBank:
+    """Word numbers and image tokens of every sample.
+
+    Args:
+        backbone: the frozen model whose embedding layers are used.
+        ids, mask: int64 and bool `[N, n_t]`, tokenised texts.
+        image: float16 `[M, n_v, d]`, tokens of the collection's pictures.
+        image_rows: int `[N]`, which picture each sample shows.
+        device: where batches are gathered and delivered.
+    """
+
+    def __init__(self, backbone: Backbone, ids, mask, image, image_rows, device="cpu"):
+        self.backbone, self.device = backbone, torch.device(device)
+        self.lengths = mask.sum(1)  # kept on the host, so that padding never waits for the device
+        self.ids = torch.from_numpy(ids).to(self.device)
+        self.mask = torch.from_numpy(mask).to(self.device)
+        self.image = torch.from_numpy(image).to(self.device)
+        self.image_rows = torch.from_numpy(image_rows).to(self.device)
+
+    @classmethod
+    def build(cls, dataset: Dataset, backbone: Backbone, max_length: int, cache: Path, device="cpu") -> "TokenBank":
+        """Tokens of a data set; image tokens come from the cache where they were made before for its pictures."""
+        ids, mask = backbone.tokenize(list(dataset.texts), max_length)
+        key = hashlib.sha256(json.dumps([dataset.images_hash(), backbone.content_hash]).encode()).hexdigest()
+        path = Path(cache) / f"image-tokens-{key[:16]}.npy"
+        if not path.exists():
+            _write_image_tokens(dataset, backbone, path)
+        try:  # copy-on-write: torch wants a writable array, the file stays as it is
+            image = np.load(path, mmap_mode="c")
+        except (OSError, ValueError) as error:
+            raise AngaError(f"{path}: the cached tokens cannot be read ({error}); delete this file.") from None
+        return cls(backbone, np.asarray(ids), np.asarray(mask), image, dataset.image_rows, device)
+
+    def n_t(self, *rows: np.ndarray) -> int:
+        """Length of the longest text among some rows."""
+        return int(max(self.lengths[r].max() for r in rows))
+
+    @torch.no_grad()
+    def text(self, rows: np.ndarray, n_t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Text tokens `[..., n_t, d]` and their mask `[..., n_t]` for an array of rows of any shape."""
+        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        return self.backbone.embed_text(self.ids[index, :n_t]), self.mask[index, :n_t]
+
+    def images(self, rows: np.ndarray) -> torch.Tensor:
+        """Image tokens `[..., n_v, d]`, float32, for an array of rows of any shape."""
+        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        picked = self.image.index_select(0, self.image_rows[index.flatten()])
+        return picked.float().unflatten(0, tuple(rows.shape))
+
+
+class BatchMaker:
+    """Turns row numbers into batches: looks up tokens, takes away what is missing, puts in what was retrieved.
+
+    Args:
+        bank: tokens of every sample.
+        labels: `[N]` or `[N, C]`.
+        table: what each sample has.
+        neighbours: retrieved rows, or None: what is missing is then absent from attention.
+        with_pools: whether the neighbours' own tokens go along, for the adapter.
+    """
+
+    def __init__(
+        self,
+        bank: TokenBank,
+        labels: np.ndarray,
+        table: MissingTable,
+        neighbours: Neighbours | None = None,
+        with_pools: bool = False,
+    ):
+        self.bank, self.table, self.neighbours, self.with_pools = bank, table, neighbours, with_pools
+        self.labels = torch.from_numpy(labels).to(bank.device)
+
+    def __call__(self, rows: np.ndarray) -> Batch:
+        batch = self._observed(rows)
+        if self.neighbours is not None:
+            self._retrieved(batch, rows)
+        return batch
+
+    def _observed(self, rows: np.ndarray) -> Batch:
+        """What the missing table leaves; lost tokens are zero and masked. [CLS] carries no content and stays."""
+        bank = self.bank
+        n_t = bank.n_t(rows, *([self.neighbours.text[rows]] if self.neighbours is not None else []))
+        text, text_mask = bank.text(rows, n_t)
+        image = bank.images(rows)
+        has_text = torch.from_numpy(self.table.has_text[rows]).to(bank.device)
+        has_image = torch.from_numpy(self.table.has_image[rows]).to(bank.device)
+        is_cls = torch.arange(n_t, device=bank.device) == 0
+        keep = has_text[:, None] | is_cls
+        index = torch.from_numpy(rows).to(bank.device)
+        return Batch(
+            rows=index,
+            labels=self.labels[index],
+            text=text * keep[..., None],
+            text_mask=text_mask & keep,
+            image=image * has_image[:, None, None],
+            image_mask=has_image[:, None].expand(image.shape[:2]),
+        )
+
+    def _retrieved(self, batch: Batch, rows: np.ndarray) -> None:
+        """Reconstruct what is missing by the neighbours' mean and, for the adapter, attach the neighbours."""
+        n_t = batch.text.shape[1]
+        lost_text, lost_image = ~self.table.has_text[rows], ~self.table.has_image[rows]
+        text_rows, image_rows = self.neighbours.text[rows], self.neighbours.image[rows]
+        if self.with_pools:
+            batch.text_pool, batch.text_pool_mask = self.bank.text(text_rows, n_t)
+            batch.image_pool = self.bank.images(image_rows)
+        if lost_text.any():
+            tokens, mask = reconstruct(*self.bank.text(text_rows[lost_text], n_t))
+            at = torch.from_numpy(np.flatnonzero(lost_text)).to(self.bank.device)
+            batch.text, batch.text_mask = (
+                batch.text.index_copy(0, at, tokens),
+                batch.text_mask.index_copy(0, at, mask),
+            )
+        if lost_image.any():
+            tokens = self.bank.images(image_rows[lost_image])
+            tokens, mask = reconstruct(tokens, torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device))
+            at = torch.from_numpy(np.flatnonzero(lost_image)).to(self.bank.device)
+            batch.image = batch.image.index_copy(0, at, tokens)
+            batch.image_mask = batch.image_mask.index_copy(0, at, mask)
+
+
+@torch.no_grad()
+def _write_image_tokens(dataset: Dataset, backbone: Backbone, path: Path) -> None:
+    """Embed all pictures of the collection in batches and move the finished file into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    device = next(backbone.parameters()).device
+    n, out = len(dataset.images), None
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-tokens-") as scratch:
+        partial = Path(scratch) / path.name
+        for start in tqdm(range(0, n, IMAGES_PER_CALL), desc=f"image tokens ({backbone.name})", unit="batch"):
+            stop = min(start + IMAGES_PER_CALL, n)
+            pixels = backbone.preprocess([dataset.picture(number) for number in range(start, stop)])
+            tokens = backbone.embed_image(pixels.to(device)).half().cpu().numpy()
+            if out is None:
+                out = np.lib.format.open_memmap(partial, "w+", np.float16, (n, *tokens.shape[1:]))
+            out[start:stop] = tokens
+        out.flush()
+        os.replace(partial, path)

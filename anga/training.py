@@ -1,0 +1,261 @@
+"""One visible training loop: rank, batch, group gradients, align, step, validate, save (Secs. 4 and 5.1)."""
+
+import contextlib
+import math
+import os
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from anga.aligner import Alignment, GradientAligner
+from anga.config import Config
+from anga.curriculum import admit, anchor_ratio, prediction_entropy
+from anga.errors import AngaError
+from anga.evaluation import score_subsets
+from anga.gradients import FORMS, Group
+from anga.inputs import Inputs, prepare
+from anga.model import AngaModel
+from anga.result import Result, peak_memory_mb
+
+EVALUATION_BATCH = 256
+
+
+def train(
+    config: Config,
+    outputs: str | Path = "outputs",
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    inputs: Inputs | None = None,
+) -> Result:
+    """Train one model and test its best-validation state once.
+
+    Args:
+        config: all knobs.
+        outputs: folder whose `cache/` holds embeddings and tokens.
+        checkpoint: file written after each epoch; if it exists, training goes on where it stopped, with the same
+            result as an uninterrupted run (to the bit on a CPU with the same number of threads).
+        progress: whether to show progress bars.
+        inputs: what `prepare(config)` returned, if it is at hand.
+
+    Raises:
+        AngaError: the loss is no longer finite, or the checkpoint belongs to another config.
+    """
+    state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
+    state.load(checkpoint)
+    bar = tqdm(total=config.epochs, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress)
+    while not state.finished():
+        group = state.assign_groups()  # Eqs. 5-7
+        for rows in state.batches():
+            batch = state.make_batch(rows)
+            with state.autocast():
+                gradients = FORMS[config.gradient_form](state.model, batch, group[rows])  # Eqs. 4 and 8
+            state.optimizer.zero_grad()
+            alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
+            state.optimizer.step()
+            state.scheduler.step()
+            state.log_step(rows, gradients, alignment)
+        state.end_epoch(group)
+        state.save(checkpoint)
+        bar.update()
+        bar.set_postfix(validation=f"{state.history[-1]['validation']:.3f}", best=f"{state.best_score:.3f}")
+    bar.close()
+    return state.result()
+
+
+class TrainingState:
+    """Everything a run carries from epoch to epoch."""
+
+    def __init__(self, config: Config, inputs: Inputs):
+        self.config, self.dataset, self.table = config, inputs.dataset, inputs.table
+        self.train_rows = self.dataset.rows("train")
+        self.model, self.device = build_model(config, inputs), inputs.bank.device
+        self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
+        learned = list(self.model.trainable().values())
+        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
+        self.entropy = np.full(len(self.dataset), np.nan, np.float32)
+        self.epoch, self.best_epoch, self.best_score, self.best_weights = 0, -1, -math.inf, self.weights()
+        self.history: list[dict] = []
+        self.telemetry: list[pd.DataFrame] = []
+        self.steps: list[dict[str, torch.Tensor]] = []
+        self.seconds, self.started = 0.0, time.perf_counter()
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up over the first part of all steps, then linear decay to zero."""
+        total = self.config.epochs * math.ceil(len(self.train_rows) / self.config.batch_size)
+        rising = self.config.warmup * total
+        return (step + 1) / rising if step + 1 <= rising else max(0.0, (total - step) / max(1.0, total - rising))
+
+    def finished(self) -> bool:
+        """All epochs done, or no better validation score for `patience` epochs."""
+        waited = self.epoch - 1 - self.best_epoch
+        return self.epoch >= self.config.epochs or (self.epoch > 0 and waited >= self.config.patience)
+
+    def batches(self):
+        """Row numbers of one epoch's batches, in an order drawn from (train_seed, epoch)."""
+        order = np.random.default_rng([self.config.train_seed, self.epoch]).permutation(self.train_rows)
+        for start in range(0, len(order), self.config.batch_size):
+            yield order[start : start + self.config.batch_size]
+
+    def autocast(self):
+        """bfloat16 for the forward pass if the config wants it; what is aligned is float32 either way."""
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    # --- curriculum
+
+    def assign_groups(self) -> np.ndarray:
+        """Group code of every sample; the anchor set A_z stays the same for the whole epoch (Eq. 7)."""
+        config = self.config
+        group = np.where(self.table.complete, Group.COMPLETE, Group.REMAINING)
+        reconstructed = self.train_rows[~self.table.complete[self.train_rows]]
+        ratio = anchor_ratio(self.epoch, config.lambda_min, config.lambda_max, config.grow_epochs)
+        if not config.use_alignment or ratio == 0:
+            return group
+        if config.admission != "random" and (config.ranking == "epoch_start" or self.epoch == 0):
+            self._note_entropy(reconstructed, self.logits(reconstructed))
+        generator = np.random.default_rng([config.train_seed, self.epoch, 1])
+        admitted = admit(self.entropy[reconstructed], ratio, config.admission, generator)
+        group[reconstructed[admitted]] = Group.ADMITTED
+        return group
+
+    def _note_entropy(self, rows: np.ndarray, logits: torch.Tensor) -> None:
+        multilabel = self.config.multilabel_entropy if self.dataset.task == "multilabel" else None
+        self.entropy[rows] = prediction_entropy(logits, multilabel).cpu().numpy()
+
+    # --- evaluation
+
+    @torch.no_grad()
+    def logits(self, rows: np.ndarray) -> torch.Tensor:
+        """Logits `[n, k]` of some rows, in large batches."""
+        parts = [torch.zeros(0, self.model.head[-1].out_features, device=self.device)]
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            with self.autocast():
+                parts.append(self.model(self.make_batch(rows[start : start + EVALUATION_BATCH])))
+        return torch.cat(parts)
+
+    def score(self, split: str) -> tuple[dict, pd.DataFrame]:
+        """Metrics by subset, and one row of predictions per sample."""
+        rows = self.dataset.rows(split)
+        logits = self.logits(rows).cpu().numpy()
+        metrics = score_subsets(self.dataset.task, self.dataset.labels[rows], logits, self.table, rows)
+        known = {"row": rows, "id": self.dataset.ids[rows], "split": split}
+        known |= {"has_text": self.table.has_text[rows], "has_image": self.table.has_image[rows]}
+        return metrics, pd.DataFrame({**known, **{f"logit_{j}": logits[:, j] for j in range(logits.shape[1])}})
+
+    # --- bookkeeping
+
+    def log_step(self, rows: np.ndarray, gradients, alignment: Alignment) -> None:
+        """Keep the step's telemetry on the device; it is read once per epoch, so that no step waits for it."""
+        names = ("complete", "admitted", "remaining", "anchor")
+        logged = {"loss": gradients.losses.mean(), "case": alignment.case, "cosine": alignment.cosine}
+        logged |= {"shrink": alignment.shrink} | {f"norm_{n}": v for n, v in zip(names, alignment.norms, strict=True)}
+        logged |= {f"n_{n}": torch.tensor(c) for n, c in zip(names[:3], alignment.counts, strict=True)}
+        self.steps.append(logged)
+        if self.config.use_alignment and self.config.ranking == "running":
+            self._note_entropy(rows, gradients.logits)
+
+    def end_epoch(self, group: np.ndarray) -> None:
+        """Read the telemetry, validate, and remember the best model.
+
+        Raises:
+            AngaError: a loss of this epoch is not finite.
+        """
+        columns = {name: torch.stack([s[name] for s in self.steps]).cpu().numpy() for name in self.steps[0]}
+        telemetry, self.steps = pd.DataFrame(columns), []
+        telemetry.insert(0, "epoch", self.epoch)
+        broken = np.flatnonzero(~np.isfinite(telemetry["loss"]))
+        if len(broken):
+            raise AngaError(
+                f"training: the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on; lower "
+                f"learning_rate (now {self.config.learning_rate}); the checkpoint of the epoch before is kept."
+            )
+        self.telemetry.append(telemetry)
+        validation = next(iter(self.score("validation")[0]["all"].values()))
+        if validation > self.best_score or self.best_epoch < 0:
+            self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.weights()
+        sizes = telemetry[["n_complete", "n_admitted", "n_remaining"]].sum(axis=1)
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "loss": float(np.average(telemetry["loss"], weights=sizes)),
+                "validation": validation,
+                "admitted": float((group[self.train_rows] == Group.ADMITTED).mean()),
+                "seconds": self.elapsed(),
+            }
+        )
+        self.epoch += 1
+
+    def elapsed(self) -> float:
+        """Seconds of this run, those before an interruption included."""
+        return self.seconds + time.perf_counter() - self.started
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of what has been learned."""
+        return {name: p.detach().clone() for name, p in self.model.trainable().items()}
+
+    def result(self) -> Result:
+        """Scores of the best-validation model; the only look at the test split."""
+        self.model.load_state_dict(self.best_weights, strict=False)
+        scored = {split: self.score(split) for split in ("validation", "test")}
+        return Result(
+            config=self.config,
+            metrics={split: metrics for split, (metrics, _) in scored.items()},
+            history=pd.DataFrame(self.history),
+            telemetry=pd.concat(self.telemetry, ignore_index=True),
+            predictions=pd.concat([predictions for _, predictions in scored.values()], ignore_index=True),
+            seconds=self.elapsed(),
+            peak_memory_mb=peak_memory_mb(self.device),
+        )
+
+    # --- checkpoints
+
+    KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry")
+
+    def save(self, path: str | Path | None) -> None:
+        """Write the state after an epoch; a kill in the middle leaves the one before."""
+        if path is None:
+            return
+        kept = {name: getattr(self, name) for name in self.KEPT}
+        kept |= {"identity": self.config.identity(), "seconds": self.elapsed(), "weights": self.weights()}
+        kept |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        partial = Path(f"{path}.partial")
+        torch.save(kept, partial)
+        os.replace(partial, path)
+
+    def load(self, path: str | Path | None) -> None:
+        """Take up a saved state, if there is one.
+
+        Raises:
+            AngaError: the file cannot be read, or belongs to another config.
+        """
+        if path is None or not Path(path).exists():
+            return
+        try:
+            kept = torch.load(path, map_location=self.device, weights_only=False)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise AngaError(f"{path}: the checkpoint cannot be read ({error}); delete it to start again.") from None
+        if kept.pop("identity") != self.config.identity():
+            raise AngaError(f"{path}: this checkpoint belongs to another config; delete it or choose another path.")
+        self.model.load_state_dict(kept.pop("weights"), strict=False)
+        self.optimizer.load_state_dict(kept.pop("optimizer"))
+        self.scheduler.load_state_dict(kept.pop("scheduler"))
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+
+def build_model(config: Config, inputs: Inputs) -> AngaModel:
+    """A model whose initial weights are drawn from train_seed; the global random state stays as it was."""
+    labels = inputs.dataset.labels
+    n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train_seed)
+        model = AngaModel(config, inputs.backbone, n_classes)
+    return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training
