@@ -89,10 +89,6 @@ class TokenBank:
             raise AngaError(f"{path}: the cached tokens cannot be read ({error}); delete this file.") from None
         return cls(backbone, np.asarray(ids), np.asarray(mask), image, dataset.image_rows, device)
 
-    def n_t(self, *rows: np.ndarray) -> int:
-        """Length of the longest text among some rows."""
-        return int(max(self.lengths[r].max() for r in rows))
-
     @torch.no_grad()
     def text(self, rows: np.ndarray, n_t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Text tokens `[..., n_t, d]` and their mask `[..., n_t]` for an array of rows of any shape."""
@@ -137,7 +133,7 @@ class BatchMaker:
     def _observed(self, rows: np.ndarray) -> Batch:
         """What the missing table leaves; lost tokens are zero and masked. [CLS] carries no content and stays."""
         bank = self.bank
-        n_t = bank.n_t(rows, *([self.neighbours.text[rows]] if self.neighbours is not None else []))
+        n_t = self._text_length(rows)
         text, text_mask = bank.text(rows, n_t)
         image = bank.images(rows)
         has_text = torch.from_numpy(self.table.has_text[rows]).to(bank.device)
@@ -153,6 +149,13 @@ class BatchMaker:
             image=image * has_image[:, None, None],
             image_mask=has_image[:, None].expand(image.shape[:2]),
         )
+
+    def _text_length(self, rows: np.ndarray) -> int:
+        """Longest text that this batch reads, observed or retrieved; lost texts do not count, [CLS] always does."""
+        read = [rows[self.table.has_text[rows]]]
+        if self.neighbours is not None:
+            read.append(self.neighbours.text[rows if self.with_pools else rows[~self.table.has_text[rows]]].ravel())
+        return int(self.bank.lengths[np.concatenate(read)].max(initial=1))
 
     def _retrieved(self, batch: Batch, rows: np.ndarray) -> None:
         """Reconstruct what is missing by the neighbours' mean and, for the adapter, attach the neighbours."""

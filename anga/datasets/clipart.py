@@ -71,7 +71,7 @@ def table_hash(table: pa.Table) -> str:
 
 def _classes(table: pa.Table) -> dict[str, list[str]]:
     """The class lists of both labelled tasks, in label order, as the builder stored them."""
-    return json.loads(table.schema.metadata[b"classes"])
+    return json.loads((table.schema.metadata or {})[b"classes"])
 
 
 def load_keywords(root: Path | None = None) -> Dataset:
