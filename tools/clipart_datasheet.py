@@ -23,8 +23,8 @@ text, for three tasks that need no download:
 {tasks}
 
 ## Where it comes from
-Debian's packages `openclipart-svg` and `openclipart-png`, version {version} (`dfsg`: Debian's own selection), made from
-the Open Clip Art Library, release 0.18 (2005). Title, description, keywords, creator and licence are read from the RDF
+Debian's packages `openclipart-svg` and `openclipart-png`, version {version} (`dfsg`: Debian's own selection), made
+from release 0.18 of the Open Clip Art Library. Title, description, keywords, creator and licence are read from the RDF
 block inside each SVG file; the picture is the package's own rendering of that file.
 
 **Licence.** Only files whose own metadata tag them as public domain are kept: {licences}.
@@ -41,8 +41,8 @@ once, in its most deeply nested folder, with the keywords of all its copies.
 ## What was changed
 - **Picture**: composed on white, blank margins trimmed, fitted into the square with a margin of 4 %, padded with white.
 - **Text**: title and description, joined unless one holds all words of the other. Removed: markup, web and mail
-  addresses, import notes ("EPS converted from ..."), `HASH(0x...)`, "Clipart by NAME -", underscores; UTF-8 that had
-  been read as Latin-1 is repaired.
+  addresses, import notes ("EPS converted from ..."), `HASH(0x...)`, "Clipart by NAME -", notes on the public domain,
+  underscores; entities and UTF-8 that had been read as Latin-1 are repaired.
 - **Series titles**: {completed} titles describe the series ("AIGA Symbol Signs", "card") or were copied from another
   file ("Clipart by N. B. - pear" on cherries). To the first the words of the file name are added ("AIGA Symbol Signs:
   escalator down"), the second are replaced by them.
@@ -60,9 +60,10 @@ once, in its most deeply nested folder, with the keywords of all its copies.
   except the contributors, who signed their drawings.
 
 ## Splits
-Fixed in the file: {splits}. Drawings are linked if they share a file-name stem (numbers, colours, directions and
-`bw` taken off), a title (likewise), a text, or a long description, or if their 16 x 16 pictures are nearly equal; a
-connected component is a *group*, and no group straddles a split. There are {groups} groups; the largest have
+Fixed in the file: {splits}.
+Drawings are linked if they share a file-name stem (numbers, colours, directions and `bw` taken off), a title
+(likewise), a text, or a long description, or if their 16 x 16 pictures are nearly equal; a connected component is a
+*group*, and no group straddles a split. There are {groups} groups; the largest have
 {largest} drawings. Groups of more than {large} drawings (playing cards, AIGA signs, ...) are all in the training split;
 the others are dealt in the order of size and of a seeded hash, each to the split most in want of its folders
 (aim {shares}).

@@ -1,5 +1,6 @@
 """Read title, description, keywords, creator and licence from Open Clip Art's SVG files, and clean the text."""
 
+import html
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -15,7 +16,8 @@ BOILERPLATE = {"clip art", "clipart", "image", "drawing", "untitled", "unknown",
 MARKUP = re.compile(r"<!--.*?-->|<[^>]*>|HASH\(0x\w+\)", re.S)
 ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+")
 NOTES = re.compile(
-    r"EPS converted from|This work is dedicated to the\s*(Public Domain)?\s*\.?|\bcontact:|^\s*by\s*$|"
+    r"EPS converted from|This work is hereby released into the Public Domain\..*|Released under Public Domain License|"
+    r"This work is dedicated to the\s*(Public Domain)?\s*\.?|\bcontact:|^\s*by\s*$|"
     r"(Converted|Imported|Exported) (from|by|with) \S+$",
     re.I,
 )
@@ -70,7 +72,8 @@ def _text(element: ET.Element | None) -> str:
 
 
 def _mended(text: str) -> str:
-    """UTF-8 that was once read as Latin-1 (`gÃ©nÃ©ral`) is read again as UTF-8."""
+    """Left-over entities (`&#39;`) resolved; UTF-8 that was once read as Latin-1 (`gÃ©nÃ©ral`) read again as UTF-8."""
+    text = html.unescape(text)
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:

@@ -14,7 +14,7 @@ from anga.errors import AngaError
 
 FOLDER = Path(__file__).parents[1] / "assets" / "clipart"
 FILE = "clipart.parquet"
-CONTENT_HASH = "255ab64d8d13b42b1d7a26f991ff035192ee78a7ab14426dfc4b436dfef22d7a"
+CONTENT_HASH = "5fa1392266b0bc18c0b3ddcbb44648aedcc035720e87c2e3df2fdaee99a3c2a4"
 COLUMNS = [
     "id",
     "image",
