@@ -96,7 +96,7 @@ class Retriever:
         Raises:
             AngaError: fewer than K donors are left once a query's own entry is taken out.
         """
-        own = np.isin(self.ids[queries], self.ids[donors]).any()
+        own = int(np.isin(self.ids[queries], self.ids[donors]).any())
         if len(donors) - own < top_k:
             raise AngaError(
                 f"top_k: {top_k} neighbours were asked for, but the memory bank holds {len(donors) - own} samples "
