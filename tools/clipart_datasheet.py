@@ -55,8 +55,8 @@ once, in its most deeply nested folder, with the keywords of all its copies.
   text, but a keyword can occur in it by nature ("flag of ..."): {keyword_in_text} of the task's positive labels do.
 - A folder is where somebody filed a drawing; a drawing often fits several.
 - `clipart-pairs` is a constructed task. A text taken from another drawing can fit by chance ("tree" on another tree).
-- Faces, nudes in outline, weapons, religious and political symbols (flags of historic states) occur, as in any
-  collection of its time; gender and nationality are drawn in stereotypes. Nothing here identifies a private person,
+- Faces, body outlines, weapons, religious and political symbols (flags of historic states) occur, as in any
+  collection of its time; people are often drawn as stereotypes. Nothing here identifies a private person,
   except the contributors, who signed their drawings.
 
 ## Splits
