@@ -1,7 +1,6 @@
 """Say in one sentence what an environment lacks of pyproject.toml's requirements; silent if it lacks nothing."""
 
 import sys
-from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +18,8 @@ def requirements():
 
 def unmet(requirement):
     """What is wrong with a requirement here, such as "torch 2.3.0 (torch>=2.11)"; None if it is met."""
+    from importlib import metadata
+
     name, _, lowest = requirement.partition(">=")
     try:
         version = metadata.version(name)
