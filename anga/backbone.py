@@ -150,14 +150,21 @@ def _apply_layer(layer: nn.Module, hidden: Tensor, mask: Tensor, rows: slice = s
     def heads(projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
-    context = F.scaled_dot_product_attention(
-        heads(attention.query(normed[:, rows])),
-        heads(attention.key(normed)),
-        heads(attention.value(normed)),
-        attn_mask=mask[:, None, None, :],
+    context = _attend(
+        heads(attention.query(normed[:, rows])), heads(attention.key(normed)), heads(attention.value(normed)), mask
     )
     attended = layer.attention.output.dense(context.transpose(1, 2).flatten(2)) + hidden[:, rows]
     return layer.output(layer.intermediate(layer.layernorm_after(attended)), attended)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of [B, heads, L, d_head] over the keys where mask [B, L] is True."""
+    mask = mask[:, None, None, :]
+    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    # the fused kernel's backward pass is 4x slower here (192 samples of 41 tokens, measured with torch 2.14)
+    scores = (query @ key.mT) * query.shape[-1] ** -0.5
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(value.dtype) @ value
 
 
 def _folder(name: str) -> Path:

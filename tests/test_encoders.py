@@ -1,5 +1,6 @@
 """CLIP embeddings: unit length, independent of the batch, computed once, and clear errors."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -16,14 +17,26 @@ COLOURS = ["red", "green", "blue", "yellow", "black"]
 class Pictures:
     """A dataset of one-coloured squares, as far as embed_dataset looks at it."""
 
-    content_hash = "0123456789abcdef" * 4
     texts = np.array([f"a {colour} square" for colour in COLOURS], dtype=object)
+    images = COLOURS
+    image_rows = np.arange(len(COLOURS))
 
     def __len__(self) -> int:
-        return len(COLOURS)
+        return len(self.texts)
 
-    def image(self, row: int) -> Image.Image:
-        return Image.new("RGB", (40, 30), COLOURS[row])
+    def picture(self, number: int) -> Image.Image:
+        return Image.new("RGB", (40, 30), self.images[number])
+
+    def texts_hash(self) -> str:
+        return hashlib.sha256(repr(self.texts.tolist()).encode()).hexdigest()
+
+    def images_hash(self) -> str:
+        return hashlib.sha256(repr(self.images).encode()).hexdigest()
+
+
+def sample_pictures() -> list[Image.Image]:
+    """The five squares."""
+    return [Pictures().picture(number) for number in range(len(COLOURS))]
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +62,8 @@ def encoder(request, random_clip) -> ClipEncoder:
 
 
 def test_embeddings_have_unit_length(encoder):
-    data = Pictures()
-    texts = encoder.encode_texts(list(data.texts), progress=False)
-    images = encoder.encode_images([data.image(i) for i in range(5)], progress=False)
+    texts = encoder.encode_texts(list(Pictures.texts), progress=False)
+    images = encoder.encode_images(sample_pictures(), progress=False)
     assert texts.shape == images.shape == (5, encoder.dim)
     assert texts.dtype == images.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
@@ -59,12 +71,11 @@ def test_embeddings_have_unit_length(encoder):
 
 
 def test_batches_do_not_matter(encoder):
-    data = Pictures()
-    images = [data.image(i) for i in range(5)]
+    images, texts = sample_pictures(), list(Pictures.texts)
     together = encoder.encode_images(images, progress=False)
     np.testing.assert_allclose(encoder.encode_images(images, 1, progress=False), together, atol=1e-5)
-    together = encoder.encode_texts(list(data.texts), progress=False)
-    np.testing.assert_allclose(encoder.encode_texts(list(data.texts), 2, progress=False), together, atol=1e-5)
+    together = encoder.encode_texts(texts, progress=False)
+    np.testing.assert_allclose(encoder.encode_texts(texts, 2, progress=False), together, atol=1e-5)
 
 
 def test_nothing_to_encode(encoder):
@@ -82,11 +93,19 @@ def test_cache_is_written_once_and_reused(random_clip, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").iterdir())) == 2, "no temporary file is left"
 
 
-def test_other_data_or_weights_are_encoded_anew(random_clip, tmp_path, monkeypatch):
+def test_other_texts_are_encoded_anew(random_clip, tmp_path, monkeypatch):
     embed_dataset(Pictures(), random_clip, tmp_path)
-    monkeypatch.setattr(Pictures, "content_hash", "f" * 64)
+    monkeypatch.setattr(Pictures, "texts", Pictures.texts[::-1])
     embed_dataset(Pictures(), random_clip, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 3, "pictures are shared by all tasks on a collection"
+
+
+def test_samples_may_share_a_picture(random_clip, tmp_path, monkeypatch):
+    _, plain = embed_dataset(Pictures(), random_clip, tmp_path)
+    rows = np.array([4, 0, 0, 3, 1])
+    monkeypatch.setattr(Pictures, "image_rows", rows)
+    _, shared = embed_dataset(Pictures(), random_clip, tmp_path)
+    assert np.array_equal(shared, plain[rows])
 
 
 def test_mini_clip_cache_is_read_without_the_model(tmp_path, monkeypatch):
