@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from anga.inputs import pick_device
 from anga.retriever import MemoryBank, Retriever
 from benchmarks.timing import interleave, peak_in_child, print_table, report_peak
 
@@ -58,14 +57,14 @@ def has_faiss() -> bool:
     return True
 
 
-def report(n: int, repeats: int, device: torch.device) -> None:
+def report(n: int, repeats: int) -> None:
     """Print one size's table."""
     n_queries = TIMED_QUERIES[n]
     variants = make_variants(n, n_queries)
     part = "" if n_queries == n else f" ({n_queries:,} queries timed, scaled to all)"
     print(f"\nNeighbours of all of {n:,} samples x {WIDTH}, K = {TOP_K}{part}")
     memory = {name: peak_in_child("benchmarks.retrieval", str(n), name) for name in variants} if n > 1_000 else None
-    print_table(interleave(variants, repeats, device), BASELINE, memory, scale=n / n_queries)
+    print_table(interleave(variants, repeats, torch.device("cpu")), BASELINE, memory, scale=n / n_queries)
     print(f"  neighbours equal to NumPy's, order included: {agreement(n):.2%}")
 
 
@@ -78,7 +77,7 @@ def agreement(n: int) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples, to see that all works")
-    parser.add_argument("--device", default="auto", help="only names what is timed; both backends take a GPU they see")
+    parser.add_argument("--device", help="ignored: FAISS and torch take a GPU that they see")
     parser.add_argument("--measure", nargs=2, metavar=("N", "VARIANT"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
@@ -86,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         report_peak(make_variants(n, TIMED_QUERIES[n])[variant], torch.device("cpu"))
         return
     for n in [1_000] if options.quick else [10_000, 60_000]:
-        report(n, 2 if options.quick else REPEATS, pick_device(options.device))
+        report(n, 2 if options.quick else REPEATS)
 
 
 if __name__ == "__main__":

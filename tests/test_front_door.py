@@ -1,0 +1,224 @@
+"""README, make targets, pins and parameter files say what is so."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from anga.config import Config
+from anga.study import parameter_files
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TARGETS = ["help", "setup", "demo", "test", "lint", "notebooks", "lab", "bench", "clean"]
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*words, **environment):
+    # Variables of an outer `make test` would otherwise reach this one.
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")}
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+# --- README
+
+
+def test_the_readmes_loop_runs_and_learns():
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    assert names["stats"].counts == tuple((names["group"] == code).sum() for code in range(3))
+    assert all(parameter.grad.abs().sum() > 0 for parameter in names["model"].parameters())
+
+
+def test_readme_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith(("http", "#"))]
+    missing = [link for link in links if not (ROOT / link.split("#")[0]).exists()]
+    assert links and not missing
+
+
+def test_readme_names_only_make_targets_and_knobs_that_exist():
+    assert set(re.findall(r"`?make ([a-z]+)(?:`|\s+#|\s+PYTHON)", README)) <= set(TARGETS)
+    knobs = re.findall(r"--set (\w+)=", README) + re.findall(r"`(\w+): \w", README)
+    assert knobs and set(knobs) <= set(Config().to_dict())
+
+
+def test_readme_quotes_the_commands_options_as_they_are():
+    from anga.__main__ import parser
+
+    commands = re.findall(r"^python -m anga (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+    assert commands
+    for command in commands:
+        parser().parse_args(command.split())
+
+
+# --- pins, ranges, conda
+
+
+def pins():
+    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return {canonicalize_name(r.name): r for r in map(Requirement, filter(None, lines))}
+
+
+def test_every_pin_is_exact():
+    loose = [str(r) for r in pins().values() if not re.fullmatch(r"==[\d.]+", str(r.specifier))]
+    assert not loose
+
+
+@pytest.mark.parametrize("group", ["dependencies", "cpu", "notebooks", "test"])
+def test_pins_lie_in_the_accepted_ranges(group):
+    wanted = PROJECT["dependencies"] if group == "dependencies" else PROJECT["optional-dependencies"][group]
+    for requirement in map(Requirement, wanted):
+        version = str(pins()[canonicalize_name(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_the_two_builds_of_faiss_never_meet():
+    extras = PROJECT["optional-dependencies"]
+    assert not any(r.startswith("faiss") for r in PROJECT["dependencies"])
+    assert [r.split(">")[0] for r in extras["cpu"] + extras["gpu"]] == ["faiss-cpu", "faiss-gpu"]
+    assert "faiss-gpu" not in pins()
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert [d.split()[0] for d in conda if d.startswith("faiss")] == ["faiss-gpu"]
+
+
+def test_conda_environment_asks_for_the_same_ranges():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    lowest = {d.split()[0].replace("_", "-"): d.split(">=")[1] for d in conda if ">=" in d and "python" not in d}
+    names = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+    lowest = {names.get(name, name): version for name, version in lowest.items()}
+    extras = PROJECT["optional-dependencies"]
+    for requirement in map(Requirement, PROJECT["dependencies"] + extras["notebooks"] + extras["test"]):
+        if requirement.name != "torch":
+            assert str(requirement.specifier) == f">={lowest[requirement.name.lower()]}", requirement
+
+
+# --- environment checks
+
+
+def test_an_environment_without_the_packages_is_told_what_to_do(tmp_path):
+    venv.create(tmp_path / "bare", with_pip=False)
+    bare = tmp_path / "bare" / "bin" / "python"
+    done = subprocess.run([bare, ROOT / "tools" / "check_environment.py"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r"\S+ lacks filelock, .+ and \d+ more: run `make setup PYTHON=\.\.\.`, .+\.\n", done.stderr)
+
+
+def test_this_environment_lacks_nothing():
+    subprocess.run([sys.executable, ROOT / "tools" / "check_environment.py"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("fake", "complaint"),
+    [
+        ('case "$2" in *print*) echo 3.9;; *) exit 1;; esac', "Python 3.11 or newer is needed (found: python3=3.9)"),
+        ('case "$2" in *print*) echo 3.12;; *ensurepip*) exit 1;; esac', "python3 lacks the module venv"),
+    ],
+)
+def test_an_unfit_python_is_refused_in_one_line(tmp_path, fake, complaint):
+    (tmp_path / "python3").write_text(f"#!/bin/sh\n{fake}\n")
+    (tmp_path / "python3").chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "tools/find_python.sh"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert complaint in done.stderr and done.stderr.count("\n") == 1
+
+
+# --- make and continuous integration
+
+
+@needs_make
+def test_help_lists_every_target_and_is_the_default():
+    listed = re.findall(r"^  make (\w+) +\S", make("help").stdout, re.MULTILINE)
+    assert listed == TARGETS
+    assert make().stdout == make("help").stdout
+
+
+@needs_make
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets_are_well_formed(target):
+    for words in ([target], [target, f"PYTHON={sys.executable}"]):
+        done = make("--dry-run", *words)
+        assert done.returncode == 0, done.stderr
+
+
+@needs_make
+def test_a_given_python_is_used_and_nothing_is_created():
+    planned = make("--dry-run", "demo", f"PYTHON={sys.executable}").stdout
+    assert f"{sys.executable} -m anga demo" in planned
+    assert ".venv" not in planned and "pip install" not in planned
+
+
+def test_ci_runs_lint_and_tests():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert re.findall(r"^make (\w+)", script.read_text(), re.MULTILINE) == ["lint", "test"]
+
+
+# --- parameter files, citation, paths
+
+
+@pytest.mark.parametrize("folder", ["quick", "clipart"])
+def test_parameter_files_load_and_name_their_task(folder):
+    files = parameter_files(ROOT / "params" / folder)
+    assert [params.path.stem for params in files] == ["clipart-folders", "clipart-keywords", "clipart-pairs"]
+    for params in files:
+        assert params.config.dataset == params.path.stem
+        assert re.search(r"^# Hardware: ", params.path.read_text(), re.MULTILINE)
+
+
+def test_citation_names_this_project_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["version"] == PROJECT["version"]
+    assert citation["authors"] == [{"name": "The ANGA study maintainers"}]
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Guan", "Huang", "Yang"]
+
+
+def test_licence_is_whole():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+    assert PROJECT["license"] == "Apache-2.0" and (ROOT / "NOTICE").is_file()
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+
+
+def tracked_texts():
+    for name in tracked_files():
+        with contextlib.suppress(UnicodeDecodeError):  # pictures and weights
+            yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_machine_or_a_package_registry():
+    folders = "|".join(["work", "root", "tmp", r"home/\w+", r"Users/\w+"])
+    hosts = "|".join([r"pypi\.", r"pythonhosted\.", r"download\.pytorch\."])
+    pattern = re.compile(rf"(?<![\w.~$}}-])/(?:{folders})/|(?:{hosts})(?:org)")
+    found = {name: hit.group() for name, text in tracked_texts() if (hit := pattern.search(text))}
+    assert not found
+
+
+def test_tracked_files_stay_small():
+    names = [
+        name for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0") if name
+    ]
+    assert sum((ROOT / name).stat().st_size for name in names if (ROOT / name).exists()) < 60e6
