@@ -94,7 +94,7 @@ def pooled_reconstruction(bank: TokenBank, modality: str, donors: np.ndarray) ->
 
 def _pool(bank: TokenBank, modality: str, donors: np.ndarray) -> torch.Tensor:
     if modality == "text":
-        tokens, mask = bank.text(donors, bank.n_t(donors))
+        tokens, mask = bank.text(donors, int(bank.lengths[donors].max()))
     else:
         tokens = bank.images(donors)
         mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
@@ -114,15 +114,15 @@ def relative_error(made: np.ndarray, true: np.ndarray, mean: np.ndarray) -> np.n
     return np.linalg.norm(made - true, axis=1) / scale
 
 
-def reconstruction_errors(inputs: Inputs, split: str = "test", seed: int = 0) -> pd.DataFrame:
+def reconstruction_errors(inputs: Inputs, split: str = "test", seed: int = 0, sources=SOURCES) -> pd.DataFrame:
     """How far each reconstruction of a split lies from the truth, and how far simpler guesses would.
 
     Returns:
-        One row per sample that lacks a modality and per source of tokens (SOURCES): row, modality (the lost one),
+        One row per sample that lacks a modality and per source of tokens: row, modality (the lost one),
         source, error (see `relative_error`). "random donors" pools as many as retrieval does; "nearest by the
         truth" retrieves by the lost tokens themselves, which nobody has: the best that K donors of this bank can do.
     """
-    parts = [_modality_errors(inputs, split, modality, seed) for modality in ("text", "image")]
+    parts = [_modality_errors(inputs, split, modality, seed, sources) for modality in ("text", "image")]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -138,20 +138,25 @@ def donor_rows(inputs: Inputs) -> np.ndarray:
     return train[inputs.table.complete[train]]
 
 
-def _modality_errors(inputs: Inputs, split: str, modality: str, seed: int) -> pd.DataFrame:
+def _modality_errors(inputs: Inputs, split: str, modality: str, seed: int, sources) -> pd.DataFrame:
     rows = lost_rows(inputs.table, inputs.dataset.rows(split), modality)
     if not len(rows):
         return pd.DataFrame(columns=["row", "modality", "source", "error"])
-    retrieved = getattr(inputs.neighbours, modality)[rows]
-    true, donors = pooled_tokens(inputs.bank, modality, rows), donor_rows(inputs)
-    known = pooled_tokens(inputs.bank, modality, donors)
-    random = draw_donors(rows, donors, retrieved.shape[1], seed)
-    picks = {"retrieved": retrieved, "random donors": random, "one random donor": random[:, :1]}
-    picks["nearest by the truth"] = nearest_donors(true, known, rows, donors, retrieved.shape[1])
-    made = {name: pooled_reconstruction(inputs.bank, modality, pick) for name, pick in picks.items()}
-    made["bank mean"] = np.broadcast_to(known.mean(0), true.shape)
-    errors = {name: relative_error(made[name], true, known.mean(0)) for name in SOURCES}
-    parts = [pd.DataFrame({"row": rows, "modality": modality, "source": s, "error": e}) for s, e in errors.items()]
+    donors = donor_rows(inputs)
+    true, known = (pooled_tokens(inputs.bank, modality, r) for r in (rows, donors))
+    top_k = getattr(inputs.neighbours, modality).shape[1]
+    picks = {
+        "retrieved": lambda: getattr(inputs.neighbours, modality)[rows],
+        "nearest by the truth": lambda: nearest_donors(true, known, rows, donors, top_k),
+        "random donors": lambda: draw_donors(rows, donors, top_k, seed),
+        "one random donor": lambda: draw_donors(rows, donors, 1, seed),
+    }
+    mean = known.mean(0)
+    parts = []
+    for source in sources:
+        made = mean if source == "bank mean" else pooled_reconstruction(inputs.bank, modality, picks[source]())
+        error = relative_error(made, true, mean)
+        parts.append(pd.DataFrame({"row": rows, "modality": modality, "source": source, "error": error}))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # 01 · What is in the data, and what is lost when a modality is missing?
 #
-# A *sample* is a picture, a text and a label. In this study most samples lose their text or their picture. Before
-# we try to get back what is lost, we look at what there is.
+# A *sample* is a picture, a text and a label. In this study most samples lose their text or their picture. Before we
+# try to get back what is lost, we look at what there is.
 #
 # - **Needs:** one parameter file (below). The data are part of the package; nothing is downloaded.
 # - **Leaves behind:** figures (PNG, SVG and the CSV behind each) under `outputs/figures/`.
@@ -57,8 +57,8 @@ from anga.study import Params
 plots.set_style()
 
 # %% [markdown]
-# From the parameter file we make a `Config`: every knob of a run in one object. One small function keeps each
-# figure together with the table that it was drawn from.
+# From the parameter file we make a `Config`: every knob of a run in one object. One small function keeps each figure
+# together with the table that it was drawn from.
 
 # %%
 study_params = Params.from_yaml(params)
@@ -73,9 +73,9 @@ def keep(figure, table, name):
 # %% [markdown]
 # ## 1. What is in the data?
 #
-# `clipart` holds drawings that people gave to the Open Clip Art collection and placed in the public domain. The
-# text is what they typed beside their drawing: a title, often a description. Nobody checked it. Three tasks are made
-# from the same drawings:
+# `clipart` holds drawings that people gave to the Open Clip Art collection and placed in the public domain. The text is
+# what they typed beside their drawing: a title, often a description. Nobody checked it. Three tasks are made from the
+# same drawings:
 #
 # | task | question | answer | metric |
 # |---|---|---|---|
@@ -110,8 +110,8 @@ tiles = [Tile(dataset.image(row), own[row]) for row in rows]
 keep(contact_sheet(tiles), source.loc[rows, ["id", "text"]], "samples")
 
 # %% [markdown]
-# **What you should see:** clean drawings on a plain ground, and short texts. Some texts name what is drawn. Others
-# name an author or a series, are written in another language, or say almost nothing.
+# **What you should see:** clean drawings on a plain ground, and short texts. Some texts name what is drawn. Others name
+# an author or a series, are written in another language, or say almost nothing.
 
 # %% [markdown]
 # ## 2. How noisy are the texts?
@@ -127,8 +127,8 @@ print(f"Text shared with another sample: {repeated:.0%}.")
 
 # %% [markdown]
 # **What you should see:** most texts are shorter than a sentence, and the line above says how many have one word only.
-# A text that many drawings share cannot tell them apart. The next pictures show the ends of the scale: two samples
-# with the most frequent text, two with the shortest texts, two with the longest.
+# A text that many drawings share cannot tell them apart. The next pictures show the ends of the scale: two samples with
+# the most frequent text, two with the shortest texts, two with the longest.
 
 # %%
 frequent = own.index[own == own.value_counts().index[0]]
@@ -143,8 +143,8 @@ print(f"The most frequent text, {own[rows[0]]!r}, stands beside {len(frequent)} 
 # ## 3. How are the samples split?
 #
 # Artists draw in series: one card after another, one flag in ten sizes. If one card is in the training split and its
-# twin in the test split, a model can pass the test by remembering. So near-duplicates form a *group* (same series,
-# same author and stem, nearly the same picture), and a group is never divided. These drawings are one group.
+# twin in the test split, a model can pass the test by remembering. So near-duplicates form a *group* (same series, same
+# author and stem, nearly the same picture), and a group is never divided. These drawings are one group.
 
 # %%
 group = source["group"].to_numpy()
@@ -156,8 +156,8 @@ keep(contact_sheet(tiles, lines=2), source.loc[rows, ["id", "group"]], "one_grou
 print(f"The largest group has {sizes.iloc[0]} drawings; {(sizes == 1).sum()} groups have only one.")
 
 # %% [markdown]
-# The claim "no group is divided" can be checked. We also count what would happen without groups: in a split
-# drawn sample by sample, how many test samples would have a sibling in training?
+# The claim "no group is divided" can be checked. We also count what would happen without groups: in a split drawn
+# sample by sample, how many test samples would have a sibling in training?
 
 # %%
 assert pd.Series(dataset.split).groupby(group).nunique().max() == 1, "a group is divided between splits"
@@ -181,8 +181,8 @@ first, last = counts.iloc[0], counts.iloc[-1]
 print(f"Commonest: {first['class']} ({first['samples']}). Rarest: {last['class']} ({last['samples']}).")
 
 # %% [markdown]
-# **What you should see:** in `clipart-pairs` two equal bars, by construction; in the other two tasks a few
-# common classes and many rare ones. Now the labels beside their samples.
+# **What you should see:** in `clipart-pairs` two equal bars, by construction; in the other two tasks a few common
+# classes and many rare ones. Now the labels beside their samples.
 #
 # In `clipart-pairs` the label is *constructed*. Within a split and a top folder, half of the samples keep their own
 # text (label `belongs`). The others pass their texts round among themselves (label `swapped`). So a swapped text is a
@@ -207,8 +207,8 @@ sheet = pd.DataFrame({"id": dataset.ids[rows], "text": [t.text for t in tiles], 
 keep(contact_sheet(tiles, lines=5, heading_lines=2), sheet, "labels")
 
 # %% [markdown]
-# For `clipart-pairs` we check the construction: half of the labels are 1 in every split, and swapping has moved
-# texts without adding or losing one.
+# For `clipart-pairs` we check the construction: half of the labels are 1 in every split, and swapping has moved texts
+# without adding or losing one.
 
 # %%
 if is_pairs:
@@ -267,8 +267,8 @@ strips = pd.concat(
 keep(data_plots.missing_strips(tables, rows), strips, "missing_tables")
 
 # %% [markdown]
-# **What you should see:** at most one white box per column. A column without a white box is a *complete* sample.
-# The counts are exact in every split, not only on average; the next cell counts and checks them.
+# **What you should see:** at most one white box per column. A column without a white box is a *complete* sample. The
+# counts are exact in every split, not only on average; the next cell counts and checks them.
 
 # %%
 counted = []
@@ -301,15 +301,15 @@ sheet = pd.DataFrame({"id": dataset.ids[rows], "text": dataset.texts[rows], "sta
 keep(contact_sheet([*before, *after]), sheet, "before_and_after")
 
 # %% [markdown]
-# **What you should see:** cover the upper row and try to name what is grey. A lost text can often be guessed from
-# its picture, though not word by word. A lost picture can be guessed from its text in kind, hardly in look.
+# **What you should see:** cover the upper row and try to name what is grey. A lost text can often be guessed from its
+# picture, though not word by word. A lost picture can be guessed from its text in kind, hardly in look.
 
 # %% [markdown]
 # ## 8. How much do rate and seed change?
 #
 # Overall counts are exact, but *which* samples stay complete is chance. A class with few samples may lose all of its
-# complete ones. We draw tables at ten rates with ten seeds each and count complete training samples of three
-# classes: the commonest, the middle one and the rarest.
+# complete ones. We draw tables at ten rates with ten seeds each and count complete training samples of three classes:
+# the commonest, the middle one and the rarest.
 
 # %%
 column = {name: i for i, name in enumerate(dataset.classes)}
@@ -328,16 +328,16 @@ keep(data_plots.complete_per_class(draws), draws, "rates_and_seeds")
 
 # %% [markdown]
 # **What you should see:** lines fall with the rate; bands (lowest to highest of ten seeds) are wide where samples are
-# few. The numbers at δ = 0.7, the paper's setting:
+# few. (`clipart-pairs` has two large classes and hence narrow bands.) The numbers at δ = 0.7, the paper's setting:
 
 # %%
 at = draws[np.isclose(draws["missing_rate"], 0.7)].groupby("rank", sort=False)["samples"]
 at.agg(["min", "median", "max"])
 
 # %% [markdown]
-# Seeds matter for another reason: methods can only be compared on the *same* table. The table depends on the data
-# set, the split, the type, the rate and the seed, and on nothing else. Three checks: the same seed gives the same
-# table; another seed gives another one; changing the test rate leaves training untouched.
+# Seeds matter for another reason: methods can only be compared on the *same* table. The table depends on the data set,
+# the split, the type, the rate and the seed, and on nothing else. Three checks: the same seed gives the same table;
+# another seed gives another one; changing the test rate leaves training untouched.
 
 # %%
 again, other = (draw_table(config.with_(mask_seed=seed), dataset) for seed in (config.mask_seed, config.mask_seed + 1))
@@ -357,8 +357,8 @@ print(f"Complete under this seed and under the next one as well: {shared:.0%} (c
 # - `clipart-pairs` needs both modalities by construction. In the other tasks one modality knows part of the answer.
 # - A missing table takes exactly round(n·δ) modalities per split, is drawn from a seed, and is the same for every
 #   method.
-# - At δ = 0.7 rare classes keep few complete samples, and how many depends on the seed. So a result from one seed
-#   is not enough.
+# - At δ = 0.7 rare classes keep few complete samples, and how many depends on the seed. So a result from one seed is
+#   not enough.
 
 # %% [markdown]
 # ## Exercises
@@ -377,4 +377,4 @@ print(f"Complete under this seed and under the next one as well: {shared:.0%} (c
 
 # %%
 facts = {"params": study_params.path.name, "mask_seed": config.mask_seed, "samples": len(dataset)}
-pd.Series({**facts, **provenance(config, dataset.content_hash)}).map(lambda fact: str(fact)[:16]).to_frame("value")
+pd.Series({**facts, **provenance(config, dataset.content_hash)}).map(lambda fact: str(fact)[:24]).to_frame("value")
