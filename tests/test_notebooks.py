@@ -1,0 +1,106 @@
+"""Notebooks: in step with their scripts, committed without outputs, in the study's form, and they run."""
+
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from anga.study import Params, execute
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
+HEADINGS = ["## Parameters", "## Imports", "## Summary", "## Exercises", "## Provenance"]
+TINY = {"missing_type": "text", "missing_rate": 0.7, "epochs": 1, "batch_size": 256, "mask_seeds": [0]}
+TASKS = {"01_data": "clipart-folders", "02_retrieval": "clipart-keywords"}  # the others: clipart-pairs
+
+every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+
+
+def code_cells(script: Path) -> list:
+    return [cell for cell in jupytext.read(script).cells if cell.cell_type == "code"]
+
+
+def prose(script: Path) -> list[str]:
+    return [cell.source for cell in jupytext.read(script).cells if cell.cell_type == "markdown"]
+
+
+def test_the_notebooks_of_the_demo_are_there():
+    assert {path.stem for path in SCRIPTS} >= {"01_data", "02_retrieval", "04_anga"}
+
+
+@every_notebook
+def test_script_and_notebook_have_the_same_cells(script):
+    pairs = [jupytext.read(path).cells for path in (script, script.with_suffix(".ipynb"))]
+    one, other = ([(c.cell_type, c.source, c.metadata.get("tags", [])) for c in cells] for cells in pairs)
+    assert one == other, f"run `jupytext --sync {script.name}`"
+
+
+@every_notebook
+def test_a_notebook_is_committed_without_outputs(script):
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+
+
+@every_notebook
+def test_code_cells_are_short(script):
+    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(script)]
+    assert max(lengths) <= 25
+    assert median(lengths) <= 8
+
+
+@every_notebook
+def test_most_code_cells_follow_prose(script):
+    kinds = [cell.cell_type for cell in jupytext.read(script).cells]
+    follows = [before == "markdown" for before, kind in pairwise(kinds) if kind == "code"]
+    assert sum(follows) >= 0.7 * len(follows)
+
+
+@every_notebook
+def test_one_cell_holds_the_parameters_and_nothing_else(script):
+    tagged = [cell for cell in code_cells(script) if "parameters" in cell.metadata.get("tags", [])]
+    (cell,) = tagged
+    values = {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+    assert set(values) == {"params", "outputs"}
+    assert (script.parent / values["params"]).is_file()
+    assert (script.parent / values["outputs"]).resolve() == ROOT / "outputs"
+
+
+@every_notebook
+def test_headings_are_where_a_reader_expects_them(script):
+    first, *rest = prose(script)
+    title = first.splitlines()[0]
+    assert re.fullmatch(rf"# {script.stem[:2]} · .+\?", title), "the title is a question"
+    assert all(word in first for word in ("**Needs:**", "**Leaves behind:**", "**Run time:**"))
+    lines = "\n".join(rest).splitlines()
+    assert [line for line in lines if line in HEADINGS] == HEADINGS
+
+
+@every_notebook
+def test_three_to_five_exercises(script):
+    (cell,) = [text for text in prose(script) if text.startswith("## Exercises")]
+    assert 3 <= len(re.findall(r"^\d\. ", cell, re.MULTILINE)) <= 5
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory) -> Path:
+    """One folder for all notebooks, so that embeddings and tokens are made once."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@every_notebook
+def test_a_notebook_runs(script, outputs, tmp_path):
+    task = TASKS.get(script.stem, "clipart-pairs")
+    path = tmp_path / "tiny" / f"{task}.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump({"dataset": task, **TINY}))
+    done = execute(script.with_suffix(".ipynb"), Params.from_yaml(path), outputs)
+    assert done == outputs / "notebooks" / "tiny" / task / f"{script.stem}.ipynb"
+    for kind in ("png", "svg", "csv"):
+        assert list((outputs / "figures" / "tiny" / task).glob(f"{script.stem}_*.{kind}"))

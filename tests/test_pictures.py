@@ -1,0 +1,48 @@
+"""Grids of samples: what is lost is marked, any text can be drawn, nothing is cut in the middle of a word."""
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from anga.missing import MissingTable
+from anga.pictures import CHARACTERS, Tile, _wrapped, contact_sheet, sample_tile
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def drawn_words(figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_a_tile_shows_what_the_missing_table_takes_away(binary_world):
+    dataset = binary_world.dataset
+    has_text, has_image = np.ones(len(dataset), bool), np.ones(len(dataset), bool)
+    has_text[0], has_image[1] = False, False
+    table = MissingTable(has_text, has_image)
+    assert [sample_tile(dataset, row, table=table).lost for row in range(3)] == ["text", "image", None]
+    words = drawn_words(contact_sheet([sample_tile(dataset, row, table=table) for row in range(3)], columns=3))
+    assert "image lost" in words
+    assert sum("[text" in word for word in words) == 1
+
+
+@pytest.mark.parametrize("text", ["costs $5 or $6", "r\\_x^{", "", "tab\tand \x9a control", "x" * 300])
+def test_any_text_can_be_drawn(text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        contact_sheet([Tile(Image.new("RGB", (8, 8)), text, text), None], columns=3).canvas.draw()
+
+
+def test_texts_are_cut_at_words_and_paths_at_slashes():
+    lines = _wrapped("a text that is much too long for three lines of twenty characters each", 3).split("\n")
+    assert len(lines) == 3 and all(len(line) <= CHARACTERS for line in lines)
+    assert lines[-1].endswith("…")
+    assert _wrapped("signs_and_symbols/flags", 2) == "signs_and_symbols/\nflags"
+    assert _wrapped("short", 3) == "short"
