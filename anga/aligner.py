@@ -141,21 +141,28 @@ def align_gradients(
         The update `[P]` in the inputs' dtype, and its Case.
 
     Raises:
-        AngaError: tau outside [0, 1), a negative count, or an unknown update_base.
+        AngaError: tau outside [0, 1), an unknown update_base, a negative count, or vectors that do not match.
     """
-    if not 0 <= cos_threshold < 1:
-        raise AngaError(f"cos_threshold: must lie in [0, 1), not {cos_threshold}.")
-    if update_base not in ("complete", "anchor"):
-        raise AngaError(f"update_base: must be complete or anchor, not {update_base!r}.")
+    _check_knobs(cos_threshold, update_base)
     if min(n_complete, n_admitted) < 0:
         raise AngaError(f"n_complete, n_admitted: must not be negative, not {n_complete}, {n_admitted}.")
+    shapes = [tuple(vector.shape) for vector in (complete, admitted, remaining)]
+    if len(shapes[0]) != 1 or len(set(shapes)) > 1:
+        raise AngaError(f"complete, admitted, remaining: expected flat vectors of one length, not {shapes}.")
     vectors = torch.stack([complete, admitted, remaining])
     result = align(gramian(vectors), (n_complete, n_admitted, 0), cos_threshold, update_base)
     return weighted_sum(vectors, result.weights), Case(int(result.case))
 
 
+def _check_knobs(cos_threshold: float, update_base: str) -> None:
+    if not 0 <= cos_threshold < 1:
+        raise AngaError(f"cos_threshold: must lie in [0, 1), not {cos_threshold}.")
+    if update_base not in ("complete", "anchor"):
+        raise AngaError(f"update_base: must be complete or anchor, not {update_base!r}.")
+
+
 def weighted_sum(vectors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """sum_g weights[g] * vectors[g] in the vectors' dtype, added up in float64 where that is narrower than float32."""
+    """sum_g weights[g] * vectors[g] in the vectors' dtype, added up in float32 where that is narrower."""
     if vectors.dtype in (torch.float16, torch.bfloat16):
         return (weights.float() @ vectors.float()).to(vectors.dtype)
     return weights.to(vectors.dtype) @ vectors
@@ -184,8 +191,7 @@ class GradientAligner:
         update_base: str = "complete",
         rule: str = "cone",
     ):
-        if not 0 <= cos_threshold < 1:
-            raise AngaError(f"cos_threshold: must lie in [0, 1), not {cos_threshold}.")
+        _check_knobs(cos_threshold, update_base)
         if rule not in UPDATE_RULES:
             raise AngaError(f"rule: must be one of {', '.join(UPDATE_RULES)}, not {rule!r}.")
         self.parameters = [p for p in parameters if p.requires_grad]
@@ -214,5 +220,8 @@ class GradientAligner:
         update = weighted_sum(vectors, UPDATE_RULES[self.rule](alignment))
         for parameter, part in zip(self.parameters, update.split([p.numel() for p in self.parameters]), strict=True):
             part = part.view_as(parameter).to(parameter.dtype)
-            parameter.grad = part.clone() if parameter.grad is None else parameter.grad + part
+            if parameter.grad is None:
+                parameter.grad = part.clone()
+            else:
+                parameter.grad.add_(part)
         return alignment

@@ -51,11 +51,13 @@ def group_positions(group: np.ndarray, device="cpu") -> list[torch.Tensor]:
 
 
 def loop_gradients(losses: torch.Tensor, positions: list[torch.Tensor], parameters: list) -> torch.Tensor:
-    """Group gradients `[3, P]` from per-sample losses `[B]`, one backward pass per group (Eqs. 4, 8)."""
+    """Group gradients `[3, P]` from per-sample losses `[B]`, one backward pass per present group (Eqs. 4, 8)."""
     rows = []
     for index in positions:
-        mean_loss = losses[index].sum() / max(len(index), 1)
-        rows.append(_flat(torch.autograd.grad(mean_loss, parameters, retain_graph=True, allow_unused=True), parameters))
+        grads = [None] * len(parameters)
+        if len(index):
+            grads = torch.autograd.grad(losses[index].mean(), parameters, retain_graph=True, allow_unused=True)
+        rows.append(_flat(grads, parameters))
     return torch.stack(rows)
 
 

@@ -48,8 +48,9 @@ class AngaModel(nn.Module):
         )
 
     def classify(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, k]` of Eq. 1."""
-        return self.head(pooled).float()
+        """Logits `[B, k]` of Eq. 1, never narrower than float32."""
+        logits = self.head(pooled)
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     def forward(self, batch: Batch) -> torch.Tensor:
         return self.classify(self.encode(batch, self.prompts(batch)))

@@ -96,14 +96,15 @@ class Retriever:
         Raises:
             AngaError: fewer than K donors are left once a query's own entry is taken out.
         """
-        own = int(np.isin(self.ids[queries], self.ids[donors]).any())
+        names, entries = np.unique(self.ids[donors], return_counts=True)
+        own = int(entries[np.isin(names, self.ids[queries])].max(initial=0))
         if len(donors) - own < top_k:
             raise AngaError(
                 f"top_k: {top_k} neighbours were asked for, but the memory bank holds {len(donors) - own} samples "
                 f"that can lend what a {modality} query lacks; lower top_k or missing_rate, or use memory_bank: full."
             )
         vectors = self.embeddings[modality]
-        similarity, index = top_similar(vectors[donors], vectors[queries], min(top_k + own, len(donors)), self.backend)
+        similarity, index = top_similar(vectors[donors], vectors[queries], top_k + own, self.backend)
         rows = donors[index]
         keep = _first_k_others(self.ids[rows] == self.ids[queries][:, None], top_k)
         return np.take_along_axis(rows, keep, 1), np.take_along_axis(similarity, keep, 1)

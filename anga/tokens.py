@@ -85,7 +85,7 @@ class TokenBank:
             _write_image_tokens(dataset, backbone, path)
         try:  # copy-on-write: torch wants a writable array, the file stays as it is
             image = np.load(path, mmap_mode="c")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise AngaError(f"{path}: the cached tokens cannot be read ({error}); delete this file.") from None
         return cls(backbone, np.asarray(ids), np.asarray(mask), image, dataset.image_rows, device)
 

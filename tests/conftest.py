@@ -1,0 +1,34 @@
+"""Fixtures that the tests of the method share."""
+
+import functools
+
+import pytest
+import torch
+from tiny_world import TASKS, World, make_world
+
+
+@pytest.fixture(scope="session")
+def world_of(tmp_path_factory):
+    """The tiny world of a task, made once per session."""
+    return functools.cache(lambda task: make_world(task, tmp_path_factory.mktemp(f"world-{task}")))
+
+
+@pytest.fixture(params=TASKS, scope="session")
+def world(request, world_of) -> World:
+    """One after the other the worlds of all tasks."""
+    return world_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def binary_world(world_of) -> World:
+    return world_of("binary")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_tiny_tensors(request):
+    """Splitting tensors this small between threads costs ten times what it saves."""
+    threads = torch.get_num_threads()
+    if "world_of" in request.fixturenames:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
