@@ -6,7 +6,8 @@ from scipy import stats
 
 from anga.datasets import Dataset
 from anga.errors import AngaError
-from anga.evaluation import selecting_score
+from anga.evaluation import selecting_score, subsets
+from anga.missing import MissingTable
 from anga.result import Result
 
 LEVEL = 0.95
@@ -96,8 +97,8 @@ def _difference(task: str, pair, rows=slice(None)) -> float:
 def _test_part(result: Result, subset: str) -> pd.DataFrame:
     """Predictions for one subset of the test split."""
     test = result.predictions[result.predictions["split"] == "test"]
-    complete = test["has_text"] & test["has_image"]
-    return test[{"all": complete | True, "complete": complete, "reconstructed": ~complete}[subset]]
+    table = MissingTable(test["has_text"].to_numpy(), test["has_image"].to_numpy())
+    return test[subsets(table, np.arange(len(test)))[subset]]
 
 
 def _logits(predictions: pd.DataFrame) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""Intervals: their formulas, how often they hold the truth, and what pairing gains."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from tiny_world import TASKS, make_dataset
+
+from anga.config import Config
+from anga.errors import AngaError
+from anga.evaluation import score_subsets
+from anga.missing import MissingTable
+from anga.result import Result
+from anga.statistics import bootstrap_interval, mean_interval, paired_difference, spearman_interval, summarise
+
+# 97.5 % quantiles of Student's t, from a printed table: degrees of freedom -> quantile.
+QUANTILES = {1: 12.706, 2: 4.303, 4: 2.776, 8: 2.306}
+N = 600
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset("binary", n=N)
+
+
+def scores(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.7, 0.02, n)
+
+
+def result(dataset, skill: float, seed: int = 0, noise: int = 0, rate: float = 0.4) -> Result:
+    """A run whose logit margin is `skill` times the label plus noise; runs with one `noise` share theirs."""
+    table, rows = MissingTable.draw(dataset, rate, "both", seed), np.arange(N)
+    split = np.where(np.arange(N) % 5 == 0, "validation", "test")
+    margin = skill * dataset.labels + np.random.default_rng(noise).standard_normal(N)
+    logits = np.stack([0 * margin, margin], 1)
+    test = split == "test"
+    metrics = {"test": score_subsets("binary", dataset.labels[test], logits[test], table, rows[test])}
+    predictions = {"row": rows, "id": dataset.ids, "split": split}
+    predictions |= {"has_text": table.has_text, "has_image": table.has_image}
+    predictions |= {"logit_0": logits[:, 0], "logit_1": logits[:, 1]}
+    empty = pd.DataFrame()
+    return Result(Config(mask_seed=seed), metrics, empty, empty, pd.DataFrame(predictions), 0.0, 0.0)
+
+
+@pytest.mark.parametrize("freedom", QUANTILES)
+def test_interval_of_a_mean_is_students(freedom):
+    values = scores(freedom + 1)
+    half = QUANTILES[freedom] * np.std(values, ddof=1) / np.sqrt(freedom + 1)
+    assert mean_interval(values) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half), rel=1e-3)
+
+
+def test_interval_of_a_mean_holds_the_truth_in_95_of_100_cases():
+    found = [mean_interval(scores(3, seed)) for seed in range(3000)]
+    assert np.mean([low <= 0.7 <= high for _, low, high in found]) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_run_has_no_interval_over_seeds():
+    mean, low, high = mean_interval([0.7])
+    assert mean == 0.7 and np.isnan(low) and np.isnan(high)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_bootstrap_is_reproducible_and_holds_the_score(task, dataset):
+    data = make_dataset(task, n=200)
+    labels = data.labels if data.labels.ndim == 2 else np.eye(len(data.classes))[data.labels]
+    logits = labels - 0.5 + np.random.default_rng(0).standard_normal(labels.shape)
+    low, high = bootstrap_interval(task, data.labels, logits)
+    assert (low, high) == bootstrap_interval(task, data.labels, logits)
+    assert (low, high) != bootstrap_interval(task, data.labels, logits, seed=1)
+    assert 0 <= low < high <= 1
+
+
+def test_bootstrap_of_an_accuracy_is_as_wide_as_the_binomial_says():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 900)
+    logits = np.eye(3)[np.where(generator.random(900) < 0.8, labels, (labels + 1) % 3)]
+    low, high = bootstrap_interval("multiclass", labels, logits, n_resamples=2000)
+    share = (logits.argmax(1) == labels).mean()
+    half = 1.96 * np.sqrt(share * (1 - share) / 900)
+    assert (low, high) == pytest.approx((share - half, share + half), abs=0.003)
+
+
+def test_summary_of_several_runs_is_over_seeds(dataset):
+    runs = [result(dataset, skill=1, seed=seed, noise=seed) for seed in range(3)]
+    table = summarise(runs, dataset).set_index("subset")
+    assert list(table.index) == ["all", "complete", "reconstructed"]
+    for subset, row in table.iterrows():
+        assert (row["mean"], row["low"], row["high"]) == mean_interval([run.score(subset) for run in runs])
+    assert set(table["runs"]) == {3} and set(table["over"]) == {"seeds"}
+
+
+@pytest.mark.parametrize("subset", ["all", "complete", "reconstructed", "text_missing", "image_missing"])
+def test_summary_of_one_run_is_over_the_subsets_own_test_samples(dataset, subset):
+    run = result(dataset, skill=1)
+    (row,) = summarise([run], dataset, (subset,)).to_dict("records")
+    has_text, has_image = run.predictions["has_text"], run.predictions["has_image"]
+    mask = {"all": True, "complete": has_text & has_image, "reconstructed": ~(has_text & has_image)}
+    mask |= {"text_missing": ~has_text, "image_missing": ~has_image}
+    mine = run.predictions[mask[subset] & (run.predictions["split"] == "test")]
+    logits = mine[["logit_0", "logit_1"]].to_numpy()
+    assert (row["low"], row["high"]) == bootstrap_interval("binary", dataset.labels[mine["row"]], logits)
+    assert row["low"] < row["mean"] < row["high"]
+    assert (row["runs"], row["over"]) == (1, "test samples")
+
+
+@pytest.mark.filterwarnings("error")
+def test_summary_of_a_subset_without_samples_is_undefined(dataset):
+    (row,) = summarise([result(dataset, skill=1, rate=0.0)], dataset, ("reconstructed",)).to_dict("records")
+    assert np.isnan([row["mean"], row["low"], row["high"]]).all()
+
+
+@pytest.mark.parametrize("subset", ["all", "complete", "reconstructed"])
+def test_paired_difference_is_the_mean_difference_of_scores(dataset, subset):
+    first, second = ([result(dataset, skill, s, noise=s) for s in range(3)] for skill in (0.5, 1.0))
+    mean, low, high = paired_difference(first, second, dataset, subset)
+    expected = np.mean([b.score(subset) - a.score(subset) for a, b in zip(first, second, strict=True)])
+    assert mean == pytest.approx(expected) and low < mean < high
+    assert paired_difference(second, first, dataset, subset) == pytest.approx((-mean, -high, -low), abs=1e-3)
+    assert paired_difference(first, first, dataset, subset) == (0, 0, 0)
+
+
+def test_pairing_sees_through_the_noise_that_both_runs_share(dataset):
+    first = [result(dataset, 0.5, s, noise=s) for s in range(2)]
+    paired = [result(dataset, 0.6, s, noise=s) for s in range(2)]
+    apart = [result(dataset, 0.6, s, noise=s + 10) for s in range(2)]
+    widths = [high - low for _, low, high in (paired_difference(first, other, dataset) for other in (paired, apart))]
+    assert widths[0] < widths[1] / 3
+
+
+def test_runs_on_different_missing_tables_are_no_pair(dataset):
+    with pytest.raises(AngaError, match="mask_seed"):
+        paired_difference([result(dataset, 1, seed=0)], [result(dataset, 1, seed=1)], dataset, "complete")
+
+
+@pytest.mark.filterwarnings("error")
+def test_paired_difference_without_samples_is_undefined(dataset):
+    runs = [result(dataset, skill=1, rate=0.0)]
+    assert np.isnan(paired_difference(runs, runs, dataset, "reconstructed")).all()
+
+
+def test_rank_correlation_is_spearmans_with_an_interval_around_it():
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 9, 200)  # with ties
+    y = x + 6 * generator.standard_normal(200)
+    value, low, high = spearman_interval(x, y)
+    assert value == pytest.approx(spearmanr(x, y).statistic) and -1 <= low < value < high <= 1
+    turned = spearman_interval(x, -y)
+    assert turned == pytest.approx((-value, -high, -low))
+    drawn = [spearmanr(x[i], y[i]).statistic for i in (generator.integers(0, 200, 200) for _ in range(500))]
+    assert (low, high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.02)
+    assert spearman_interval(x, 3 * x + 1) == pytest.approx((1, 1, 1))
