@@ -5,8 +5,10 @@ a wrong type or an impossible value raises an error that names the knob.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -80,11 +82,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the given values") -> "Config":
-        """A config from a mapping; an unknown key raises and names the nearest knobs."""
-        known = {knob.name for knob in fields(cls)}
-        unknown = [str(key) for key in values if key not in known]
-        if unknown:
-            raise AngaError(f"{source}: unknown key {', '.join(unknown)}; known keys are {', '.join(sorted(known))}.")
+        """A config from a mapping; an unknown key raises, with the nearest knob where one is near."""
+        known = sorted(knob.name for knob in fields(cls))
+        for key in map(str, values):
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise AngaError(f"{source}: unknown key {key}{hint}; known keys are {', '.join(known)}.")
         return cls(**values)
 
     @classmethod
@@ -116,7 +120,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise AngaError(f"{path}: cannot be read ({error.strerror}); give the path of a parameter file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AngaError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise AngaError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
@@ -133,6 +137,8 @@ def _checked(knob: dataclasses.Field, value: Any) -> Any:
         raise AngaError(f"{knob.name}: must be one of {', '.join(rule['choices'])}, not {value!r}.")
     too_low = rule["low"] is not None and not value >= rule["low"]
     too_high = rule["high"] is not None and not value <= rule["high"]
+    if value == math.inf:
+        raise AngaError(f"{knob.name}: must be finite, not {value!r}.")
     if too_low or too_high:
         bounds = f"at least {rule['low']}" + (f" and at most {rule['high']}" if rule["high"] is not None else "")
         raise AngaError(f"{knob.name}: must be {bounds}, not {value!r}.")

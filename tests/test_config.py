@@ -1,0 +1,282 @@
+"""Knobs: the paper's defaults, refusals that name the knob, and what makes two configs the same run."""
+
+import dataclasses
+import math
+
+import pytest
+import yaml
+from tiny_world import tiny_config
+
+from anga.config import Config, read_yaml
+from anga.errors import AngaError
+from anga.inputs import load_config_dataset, pick_device
+from anga.study import Params, parameter_files
+
+# Another allowed value for every knob.
+OTHER = {
+    "dataset": "clipart-folders",
+    "root": "elsewhere",
+    "unimodal_cue": 0.5,
+    "max_text_length": 40,
+    "backbone": "dandelin/vilt-b32-mlm",
+    "clip": "ViT-B-16/openai",
+    "missing_rate": 0.3,
+    "missing_type": "both",
+    "test_missing_rate": 0.9,
+    "mask_seed": 1,
+    "use_retrieval": False,
+    "top_k": 3,
+    "memory_bank": "full",
+    "use_adapter": False,
+    "prompt_layer": 3,
+    "classifier": "linear",
+    "use_alignment": False,
+    "plain_update": "group_means",
+    "cos_threshold": 0.5,
+    "update_base": "anchor",
+    "lambda_min": 0.2,
+    "lambda_max": 0.4,
+    "grow_epochs": 0,
+    "admission": "random",
+    "ranking": "running",
+    "multilabel_entropy": "softmax",
+    "gradient_form": "loop",
+    "epochs": 3,
+    "batch_size": 8,
+    "learning_rate": 0.1,
+    "weight_decay": 0.1,
+    "warmup": 0.0,
+    "patience": 3,
+    "train_seed": 1,
+    "precision": "bfloat16",
+    "device": "cpu",
+}
+NEEDED = {"use_retrieval": {"use_adapter": False}}  # what a value needs beside it
+WHERE = {"root", "device"}  # where a run happens, not what it computes
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write text to a file and return its path."""
+
+    def write(text: str, name: str = "params.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_defaults_are_the_papers():
+    paper = {"missing_rate": 0.7, "cos_threshold": 0.2, "lambda_min": 0.1, "lambda_max": 0.3, "grow_epochs": 5}
+    paper |= {"top_k": 5, "prompt_layer": 2, "learning_rate": 1e-3, "weight_decay": 1e-5, "batch_size": 64}
+    paper |= {"use_retrieval": True, "use_adapter": True, "use_alignment": True, "update_base": "complete"}
+    assert {name: getattr(Config(), name) for name in paper} == paper
+    assert (Config().memory_bank, Config().epochs, Config().patience) == ("observed", 20, 10)
+
+
+@pytest.mark.parametrize("knob", [field.name for field in dataclasses.fields(Config)])
+def test_every_knob_that_can_change_a_result_changes_the_identity(knob):
+    changed = Config(**{knob: OTHER[knob]}, **NEEDED.get(knob, {}))
+    base = Config(**NEEDED.get(knob, {}))
+    assert getattr(changed, knob) == OTHER[knob] != getattr(base, knob)
+    assert (changed.identity() == base.identity()) == (knob in WHERE)
+
+
+def test_identity_does_not_depend_on_how_a_value_is_written():
+    as_read = Config(learning_rate="1e-3", epochs=20.0, missing_rate="0.7", cos_threshold=0.2, lambda_max=3e-1)
+    assert as_read == Config() and as_read.identity() == Config().identity()
+    assert Config(missing_rate=1).identity() == Config(missing_rate=1.0).identity()
+
+
+def test_a_config_survives_yaml_and_dict(write):
+    config = Config(**{**OTHER, "dataset": "clipart-pairs"})
+    assert Config.from_yaml(write(yaml.safe_dump(config.to_dict()))) == config
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_yaml_reads_exponents_without_a_point_as_numbers(write):
+    text = "learning_rate: 1e-3\nweight_decay: 2e-5\nmissing_rate: 1\ntest_missing_rate: null\n"
+    config = Config.from_yaml(write(text))
+    assert (config.learning_rate, config.weight_decay) == (1e-3, 2e-5)
+    assert config.missing_rate == 1.0 and type(config.missing_rate) is float
+    assert config.test_missing_rate is None
+
+
+def test_with_changes_a_copy():
+    config = Config()
+    assert config.with_(top_k=3).top_k == 3 and config.top_k == 5
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.top_k = 3
+
+
+@pytest.mark.parametrize("knob", ["misssing_rate", "lr", "mask_seeds", "1"])
+def test_unknown_keys_are_named_with_their_source(write, knob):
+    with pytest.raises(AngaError, match=rf"params.yaml: unknown key {knob}"):
+        Config.from_yaml(write(f"{knob}: 1\n"))
+    with pytest.raises(AngaError, match=f"unknown key {knob}"):
+        Config().with_(**{knob: 1})
+
+
+def test_a_misspelt_key_brings_the_nearest_one_to_mind():
+    with pytest.raises(AngaError, match="did you mean missing_rate"):
+        Config().with_(mising_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("missing_rate", "much"),
+        ("missing_rate", None),
+        ("missing_rate", True),
+        ("missing_rate", [0.5]),
+        ("top_k", 2.5),
+        ("top_k", "5"),
+        ("top_k", True),
+        ("epochs", None),
+        ("use_adapter", 1),
+        ("use_adapter", "yes"),
+        ("dataset", None),
+        ("dataset", 3),
+        ("root", 3),
+        ("missing_type", False),
+        ("admission", ["random"]),
+    ],
+)
+def test_wrong_types_are_named(knob, value):
+    with pytest.raises(AngaError, match=f"^{knob}: must be of type"):
+        Config(**{knob: value})
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("missing_rate", -0.01),
+        ("missing_rate", 1.01),
+        ("missing_rate", math.nan),
+        ("test_missing_rate", 2),
+        ("lambda_max", 1.5),
+        ("lambda_min", -0.1),
+        ("cos_threshold", -0.2),
+        ("cos_threshold", 1.0),
+        ("cos_threshold", math.nan),
+        ("learning_rate", -1e-3),
+        ("learning_rate", math.inf),
+        ("weight_decay", math.inf),
+        ("warmup", 1.2),
+        ("unimodal_cue", 1.1),
+        ("top_k", 0),
+        ("prompt_layer", 0),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("patience", 0),
+        ("grow_epochs", -1),
+        ("mask_seed", -1),
+        ("train_seed", -1),
+        ("max_text_length", 3),
+        ("missing_type", "audio"),
+        ("memory_bank", "half"),
+        ("classifier", "mlp"),
+        ("plain_update", "sum"),
+        ("update_base", "remaining"),
+        ("admission", "first"),
+        ("ranking", "never"),
+        ("multilabel_entropy", "sigmoid"),
+        ("gradient_form", "fast"),
+        ("precision", "float16"),
+    ],
+)
+def test_values_out_of_range_are_named(knob, value):
+    with pytest.raises(AngaError, match=f"^{knob}: must "):
+        Config(**{knob: value})
+
+
+@pytest.mark.parametrize(
+    ("knobs", "culprit"),
+    [
+        ({"lambda_min": 0.4, "lambda_max": 0.3}, "lambda_min"),
+        ({"use_retrieval": False}, "use_adapter"),
+        ({"dataset": "clipart-keywords", "unimodal_cue": 0.3}, "unimodal_cue"),
+    ],
+)
+def test_impossible_combinations_are_named(knobs, culprit):
+    with pytest.raises(AngaError, match=f"^{culprit}: "):
+        Config(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("- 1\n- 2\n", "key: value"), ("", "key: value"), ("a: [1\n", "no valid YAML"), ("a: b: c\n", "no valid YAML")],
+)
+def test_files_that_are_no_mapping_are_named(write, text, complaint):
+    with pytest.raises(AngaError, match=rf"params.yaml: .*{complaint}"):
+        read_yaml(write(text))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    for path in (tmp_path / "absent.yaml", tmp_path):
+        with pytest.raises(AngaError, match=f"{path}: cannot be read"):
+            read_yaml(path)
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe\x00")
+    with pytest.raises(AngaError, match=r"picture.yaml"):
+        read_yaml(tmp_path / "picture.yaml")
+
+
+@pytest.mark.parametrize(
+    ("use_alignment", "plain_update", "rule"),
+    [(True, "group_means", "cone"), (False, "pooled", "pooled"), (False, "group_means", "group_means")],
+)
+def test_the_update_rule_follows_the_knobs(use_alignment, plain_update, rule):
+    assert Config(use_alignment=use_alignment, plain_update=plain_update).update_rule == rule
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cpu:x"])
+def test_an_absent_device_is_named(name):
+    with pytest.raises(AngaError, match=f"device: '{name}'"):
+        pick_device(name)
+    assert pick_device("cpu").type == "cpu"
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(AngaError, match="clipart-birds"):
+        load_config_dataset(Config(dataset="clipart-birds"))
+
+
+# --- parameter files: knobs and seeds
+
+
+def test_a_parameter_file_asks_for_every_pair_of_seeds(write):
+    params = Params.from_yaml(write("top_k: 3\nmask_seeds: [0, 4]\ntrain_seeds: [1, 2, 3]\n"))
+    configs = params.configs(cos_threshold=0.5)
+    assert [(c.mask_seed, c.train_seed) for c in configs] == [(m, t) for m in (0, 4) for t in (1, 2, 3)]
+    assert {(c.top_k, c.cos_threshold) for c in configs} == {(3, 0.5)}
+    assert [(c.mask_seed, c.train_seed) for c in Params.from_yaml(write("top_k: 3\n")).configs()] == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    "line", ["mask_seeds: 3", "train_seeds: []", "mask_seeds: [0, 1.5]", "train_seeds: [-1]", "mask_seeds: [true]"]
+)
+def test_bad_seeds_are_named(write, line):
+    with pytest.raises(AngaError, match=f"params.yaml: {line.split(':')[0]} must be a list"):
+        Params.from_yaml(write(line))
+
+
+@pytest.mark.parametrize("knob", ["mask_seed", "train_seed"])
+def test_a_single_seed_in_a_parameter_file_is_pointed_to_the_list(write, knob):
+    with pytest.raises(AngaError, match=rf"use {knob}s: \[7\]"):
+        Params.from_yaml(write(f"{knob}: 7\n"))
+
+
+def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):
+    with pytest.raises(AngaError, match="holds no parameter file"):
+        parameter_files(tmp_path)
+    write("top_k: 3", "b.yaml")
+    write("top_k: 4", "a.yaml")
+    assert [params.config.top_k for params in parameter_files(tmp_path)] == [4, 3]
+    write("top_k: none", "c.yaml")
+    with pytest.raises(AngaError, match="top_k"):
+        parameter_files(tmp_path)
+
+
+def test_the_tiny_config_of_these_tests_is_a_config_like_any_other():
+    assert tiny_config().with_(epochs=1).epochs == 1
