@@ -3,14 +3,13 @@
 import contextlib
 import math
 import os
-import pickle
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from anga.aligner import Alignment, GradientAligner
 from anga.config import Config
@@ -89,8 +88,8 @@ class TrainingState:
     def _rate(self, step: int) -> float:
         """Linear warm-up over the first part of all steps, then linear decay to zero."""
         total = self.config.epochs * math.ceil(len(self.train_rows) / self.config.batch_size)
-        rising = self.config.warmup * total
-        return (step + 1) / rising if step + 1 <= rising else max(0.0, (total - step) / max(1.0, total - rising))
+        rising = max(1.0, self.config.warmup * total)
+        return min(1.0, (step + 1) / rising, (total - step) / max(1.0, total - rising))
 
     def finished(self) -> bool:
         """All epochs done, or no better validation score for `patience` epochs."""
@@ -145,6 +144,8 @@ class TrainingState:
         """Metrics by subset, and one row of predictions per sample."""
         rows = self.dataset.rows(split)
         logits = self.logits(rows).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise self._diverged(f"the {split} predictions after epoch {self.epoch + 1} are not finite")
         metrics = score_subsets(self.dataset.task, self.dataset.labels[rows], logits, self.table, rows)
         known = {"row": rows, "id": self.dataset.ids[rows], "split": split}
         known |= {"has_text": self.table.has_text[rows], "has_image": self.table.has_image[rows]}
@@ -166,17 +167,14 @@ class TrainingState:
         """Read the telemetry, validate, and remember the best model.
 
         Raises:
-            AngaError: a loss of this epoch is not finite.
+            AngaError: a loss of this epoch, or a prediction after it, is not finite.
         """
         columns = {name: torch.stack([s[name] for s in self.steps]).cpu().numpy() for name in self.steps[0]}
         telemetry, self.steps = pd.DataFrame(columns), []
         telemetry.insert(0, "epoch", self.epoch)
         broken = np.flatnonzero(~np.isfinite(telemetry["loss"]))
         if len(broken):
-            raise AngaError(
-                f"training: the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on; lower "
-                f"learning_rate (now {self.config.learning_rate}); the checkpoint of the epoch before is kept."
-            )
+            raise self._diverged(f"the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on")
         self.telemetry.append(telemetry)
         validation = next(iter(self.score("validation")[0]["all"].values()))
         if validation > self.best_score or self.best_epoch < 0:
@@ -192,6 +190,10 @@ class TrainingState:
             }
         )
         self.epoch += 1
+
+    def _diverged(self, what: str) -> AngaError:
+        rate = self.config.learning_rate
+        return AngaError(f"training: {what}; lower learning_rate (now {rate}); checkpoints stop at the epoch before.")
 
     def elapsed(self) -> float:
         """Seconds of this run, those before an interruption included."""
@@ -227,6 +229,7 @@ class TrainingState:
         kept |= {"identity": self.config.identity(), "seconds": self.elapsed(), "weights": self.weights()}
         kept |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
         partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
         torch.save(kept, partial)
         os.replace(partial, path)
 
@@ -240,15 +243,22 @@ class TrainingState:
             return
         try:
             kept = torch.load(path, map_location=self.device, weights_only=False)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise AngaError(f"{path}: the checkpoint cannot be read ({error}); delete it to start again.") from None
-        if kept.pop("identity") != self.config.identity():
+            ours = kept["identity"] == self.config.identity()
+            if ours:
+                self._take_up(kept)
+        except Exception as error:  # a damaged pickle may raise anything
+            raise AngaError(
+                f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
+            ) from None
+        if not ours:
             raise AngaError(f"{path}: this checkpoint belongs to another config; delete it or choose another path.")
-        self.model.load_state_dict(kept.pop("weights"), strict=False)
-        self.optimizer.load_state_dict(kept.pop("optimizer"))
-        self.scheduler.load_state_dict(kept.pop("scheduler"))
-        for name, value in kept.items():
-            setattr(self, name, value)
+
+    def _take_up(self, kept: dict) -> None:
+        self.model.load_state_dict(kept["weights"], strict=False)
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.scheduler.load_state_dict(kept["scheduler"])
+        for name in (*self.KEPT, "seconds"):
+            setattr(self, name, kept[name])
 
 
 def build_model(config: Config, inputs: Inputs) -> AngaModel:

@@ -5,6 +5,7 @@ are replaced.
 """
 
 import io
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from unittest import mock
@@ -34,15 +35,14 @@ class World:
     embeddings: tuple[np.ndarray, np.ndarray]
     outputs: Path
 
+    @contextmanager
     def replaced(self):
         """Where this is active, whatever asks for data, embeddings or a backbone by name gets this world's."""
-        replaced = mock.patch.multiple(
-            "anga.inputs",
-            load_config_dataset=lambda config: self.dataset,
-            embed_dataset=lambda *names: self.embeddings,
-            Backbone=mock.Mock(from_name=lambda name: self.backbone),
-        )
-        return replaced
+        loaders = {"load_config_dataset": lambda config: self.dataset}
+        encoders = {"embed_dataset": lambda *names: self.embeddings, "Backbone": mock.Mock()}
+        encoders["Backbone"].from_name = lambda name: self.backbone
+        with mock.patch.multiple("anga.inputs", **loaders, **encoders), mock.patch.multiple("anga.runs", **loaders):
+            yield
 
     def inputs(self, config: Config) -> Inputs:
         with self.replaced():
