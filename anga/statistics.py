@@ -23,6 +23,12 @@ def mean_interval(values) -> tuple[float, float, float]:
     return mean, mean - float(half), mean + float(half)
 
 
+def mean_intervals(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
+    """`mean_interval` of a column within each group of rows, groups in order of appearance: by, mean, low, high."""
+    groups = table.groupby(by, sort=False)[column]
+    return pd.DataFrame([(*key, *mean_interval(part)) for key, part in groups], columns=[*by, "mean", "low", "high"])
+
+
 def bootstrap_interval(task: str, labels: np.ndarray, logits: np.ndarray, n_resamples: int = 200, seed: int = 0):
     """Percentile interval at 95 % of one run's score over resampled test samples (seeded)."""
     generator = np.random.default_rng(seed)

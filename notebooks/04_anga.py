@@ -42,7 +42,7 @@ outputs = "../outputs"
 # %%
 import math
 import tempfile
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -51,18 +51,17 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import grad
 
-from anga import Case, GradientAligner, Group, align_gradients, anchor_ratio, method_plots, plots, prediction_entropy
-from anga import training_plots as figures_of
-from anga.aligner import align, gramian
-from anga.curriculum import admit
+from anga import Case, GradientAligner, Group, method_plots, plots, training_plots
+from anga.aligner import align, align_gradients, gramian
+from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.diagnosis import reconstruction_errors
 from anga.evaluation import METRIC_NAMES
 from anga.gradients import FORMS, boundary_form
 from anga.inputs import prepare
 from anga.model import sample_losses
 from anga.runs import provenance
-from anga.statistics import mean_interval, paired_difference, spearman_interval
-from anga.study import SUBSETS, VARIANTS, Params, run_variants, variants_table
+from anga.statistics import mean_interval, mean_intervals, paired_difference, spearman_interval
+from anga.study import SUBSETS, VARIANTS, Params, headline, run_variants, variants_table
 from anga.training import TrainingState, build_model, train
 
 # %% [markdown]
@@ -131,9 +130,9 @@ def descend(update, steps=60, rate=0.2):
     for step in range(steps):
         g_C, g_M = group_gradients(w)
         cosine = torch.cosine_similarity(g_C, g_M, dim=0)
-        rows.append({"step": step, "w_text": w[0].item(), "w_image": w[1].item(), "cosine": cosine.item()})
+        rows.append([step, *w.tolist(), cosine.item()])
         w = w - rate * update(g_C, g_M)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["step", "w_text", "w_image", "cosine"])
 
 
 pooled_path = descend(lambda g_C, g_M: 0.3 * g_C + 0.7 * g_M).assign(rule="pooled")
@@ -193,12 +192,12 @@ entropy(logits)
 # > entropy of k separate yes-or-no answers (Bernoulli). The knob is `multilabel_entropy`.
 
 # %%
-answers = {"sure of one label": [9.0, -9, -9, -9], "sure of two": [9.0, 9, -9, -9], "unsure of all": [0.0, 0, 0, 0]}
-logits = torch.tensor(list(answers.values()))
-both = {"softmax (Eq. 5)": prediction_entropy(logits), "Bernoulli": prediction_entropy(logits, "bernoulli")}
-entropies = pd.DataFrame(both, index=answers).round(3)
-assert entropies.loc["sure of two", "softmax (Eq. 5)"] > 0.69 and entropies.loc["sure of two", "Bernoulli"] < 0.01
-entropies
+logits = torch.tensor([[9.0, -9, -9, -9], [9, 9, -9, -9], [0, 0, 0, 0]])
+entropies = pd.DataFrame(index=["sure of one label", "sure of two", "unsure of all"])
+entropies["softmax"] = prediction_entropy(logits)  # Eq. 5
+entropies["Bernoulli"] = prediction_entropy(logits, "bernoulli")
+assert entropies.loc["sure of two", "softmax"] > 0.69 and entropies.loc["sure of two", "Bernoulli"] < 0.01
+entropies.round(3)
 
 # %% [markdown]
 # **What you should see:** in the row "sure of two" softmax sees an entropy of log 2 ≈ 0.69, Bernoulli almost none.
@@ -209,8 +208,8 @@ entropies
 # A young model's confidence means little. So the share of reconstructed samples that may join the anchor starts
 # small and grows from epoch to epoch, up to a limit:
 #
-# $$\lambda(z) = \min\left(\lambda_{\max},\; \lambda_{\min} +
-# \frac{\lambda_{\max}-\lambda_{\min}}{Z_{grow}}\, z\right) \tag{6}$$
+# $$\lambda(z) = \min\left(\lambda_{\max}, \lambda_{\min} +
+# \frac{\lambda_{\max}-\lambda_{\min}}{Z_{grow} z\right) \tag{6}$$
 
 
 # %%
@@ -224,8 +223,8 @@ assert all(ratio(z) == anchor_ratio(z) for z in range(20))
 # All reconstructed training samples are ranked by entropy; the first of them enter the anchor set $\mathcal{A}_z$
 # together with all complete samples ($N^m$ counts the reconstructed samples):
 #
-# $$\mathcal{A}_z = \mathcal{C} \cup \{\tilde{x}_i \mid \tilde{x}_i \in \tilde{\mathcal{D}}^m_{rank},\;
-# i \le \lfloor \lambda(z)\, N^m \rfloor\} \tag{7}$$
+# $$\mathcal{A}_z = \mathcal{C} \cup \lbrace\tilde{x}_i \mid \tilde{x}_i \in \tilde{\mathcal{D}}^m_{rank},
+# i \le \lfloor \lambda(z) N^m \rfloor\rbrace \tag{7}$$
 #
 # **Toy check.** Of five samples and a ratio of 0.4, the two with the lowest entropy are admitted.
 
@@ -245,9 +244,10 @@ n_reconstructed = int((~inputs.table.complete[train_rows]).sum())
 print(f"{dataset.name}: {len(train_rows)} training samples, {n_reconstructed} of them reconstructed")
 
 # %%
-epochs = pd.Series(range(config.epochs), name="epoch")
-ratios = epochs.map(lambda z: anchor_ratio(z, config.lambda_min, config.lambda_max, config.grow_epochs))
-plan = pd.DataFrame({"epoch": epochs, "ratio": ratios, "admitted": (ratios * n_reconstructed + 1e-9).astype(int)})
+plan = pd.DataFrame({"epoch": range(config.epochs)})
+growth = config.lambda_min, config.lambda_max, config.grow_epochs
+plan["ratio"] = [anchor_ratio(z, *growth) for z in plan["epoch"]]
+plan["admitted"] = np.floor(plan["ratio"] * n_reconstructed + 1e-9).astype(int)
 keep(method_plots.curriculum(plan), plan, "curriculum")
 
 # %% [markdown]
@@ -292,12 +292,17 @@ assert torch.allclose(g_A, (60 * g_complete + 20 * g_admitted) / 80, atol=1e-6)
 # For the case outside, the gradient is split into a part along the anchor and a part across it, and the latter is
 # multiplied by $\alpha$:
 #
-# $$g^{\parallel} = \frac{g_{M'}\cdot g_A}{\|g_A\|^{2}}\,g_A, \quad g^{\perp} = g_{M'} - g^{\parallel} \tag{10}$$
-# $$\kappa_{\max} = \tan\theta = \frac{\sqrt{1-\tau^2}}{\tau} \tag{11}$$
-# $$\alpha = \frac{\kappa_{\max}\,\|g^{\parallel}\|}{\|g^{\perp}\|} \tag{12}$$
-# $$\tilde{g}_{M'} = g^{\parallel} + \alpha\, g^{\perp} \tag{13}$$
+# $$g^{\parallel} = \frac{g_{M'}\cdot g_A}{\lVert g_A\rVert^{2}} g_A, \quad
+# g^{\perp} = g_{M'} - g^{\parallel} \tag{10}$$
 #
-# > **Reader's note.** The paper prints $\|g_A\|$ without the square in Eq. 10. Section 6 shows what that would do.
+# $$\kappa_{\max} = \tan\theta = \frac{\sqrt{1-\tau^2}}{\tau} \tag{11}$$
+#
+# $$\alpha = \frac{\kappa_{\max} \lVert g^{\parallel}\rVert}{\lVert g^{\perp}\rVert} \tag{12}$$
+#
+# $$\tilde{g}_{M'} = g^{\parallel} + \alpha g^{\perp} \tag{13}$$
+#
+# > **Reader's note.** The paper prints $\lVert g_A\rVert$ without the square in Eq. 10. Section 6 shows what that
+# > would do. And it leaves a cosine of exactly 0 open; we let it count as opposite, to which the case outside leads.
 
 
 # %%
@@ -378,33 +383,32 @@ keep(method_plots.shrinking(curve), curve, "shrinking")
 # ## 6. Eq. 10 as printed
 #
 # A projection divides by the *square* of the anchor's norm. The paper prints the norm itself. Both agree only if
-# $\|g_A\| = 1$. We try anchors of several lengths.
+# $\lVert g_A\rVert = 1$. We try anchors of several lengths.
 
 # %%
+forms = {"printed": (1, (0.01, 0.3, 1.0, 3.0, 100.0)), "squared": (2, (0.01, 100.0))}
 rows = []
-for form, power, norms in (("printed", 1, (0.01, 0.3, 1.0, 3.0, 100.0)), ("squared", 2, (0.01, 100.0))):
-    for norm in norms:
-        for cosine in np.linspace(0.001, tau - 0.001, 60):
-            after = aligned(turned(cosine), turned(1, norm), tau, power)
-            rows.append((form, norm, cosine, (after[1] / after.norm()).item()))
+for form, (power, lengths) in forms.items():
+    for length, cosine in product(lengths, np.linspace(0.001, tau - 0.001, 60)):
+        after = aligned(turned(cosine), turned(1, length), tau, power)
+        rows.append((form, length, cosine, (after[1] / after.norm()).item()))
 printed = pd.DataFrame(rows, columns=["form", "anchor_norm", "cosine", "cosine_after"])
 keep(method_plots.printed_projection(printed, tau), printed, "printed_eq10")
 
 # %%
 ends = printed.groupby("form")["cosine_after"].agg(["min", "max"])
-print(f"As printed the cosine ends between {ends.loc['printed', 'min']:.2f} and {ends.loc['printed', 'max']:.2f}.")
-print(f"Squared it ends at {ends.loc['squared', 'min']:.4f} to {ends.loc['squared', 'max']:.4f}, whatever the norm.")
-assert np.allclose(ends.loc["squared"], tau, atol=1e-4)
+assert np.allclose(ends.loc["squared"], tau)
+ends.round(3)
 
 # %% [markdown]
-# **What you should see:** the black line is flat at τ. The printed form meets it for $\|g_A\| = 1$ only. For other
-# lengths the result depends on the anchor's length, and for long anchors it points *against* the anchor. We take this
-# for a slip of the pen and square the norm. Section 10 tells how long our anchors really are.
+# **What you should see:** the black line is flat at τ. The printed form meets it for $\lVert g_A\rVert = 1$ only.
+# For other lengths the result depends on the anchor's length, and for long anchors it points *against* the anchor. We
+# take this for a slip of the pen and square the norm. Section 10 tells how long our anchors really are.
 
 # %% [markdown]
 # ## 7. The update
 #
-# $$\theta \leftarrow \theta - \eta\,(g_C + \tilde{g}_{M'}) \tag{15}$$
+# $$\theta \leftarrow \theta - \eta (g_C + \tilde{g}_{M'}) \tag{15}$$
 #
 # > **Reader's note.** Eq. 15 adds the aligned gradient to $g_C$, not to $g_A$. So admitted samples help to choose the
 # > direction but get no push of their own. The knob `update_base` lets you choose: `complete` (as printed) or `anchor`.
@@ -424,6 +428,9 @@ assert (weights.loc[("complete", ["inside", "opposite"]), "g_admitted"] == 0).al
 weights
 
 # %% [markdown]
+# **What you should see:** with `complete`, admitted samples have no weight of their own; outside they get a trace,
+# because there the sideways part is replaced by a piece of the anchor. With `anchor` they share the push.
+#
 # Back to the toy of section 1: the same start, now with the update of Eq. 15. The third rule, `group_means`, adds
 # $g_C + g_M$ without any alignment. It is the control: already this gives the complete samples more weight than they
 # have in the pooled mean.
@@ -438,7 +445,8 @@ keep(method_plots.toy_paths(grid, paths), paths, "toy_rules")
 for rule, path in paths.groupby("rule", sort=False):
     w = torch.tensor(path[["w_text", "w_image"]].to_numpy()[-1]).float()
     losses = (x @ w - label) ** 2 / 2
-    print(f"{rule:12s} complete {losses[complete].mean():.2f}   reconstructed {losses[~complete].mean():.2f}")
+    means = losses[complete].mean(), losses[~complete].mean()
+    print("{:12s} complete {:.2f}   reconstructed {:.2f}".format(rule, *means))
 
 # %% [markdown]
 # **What you should see:** with the cone the path ends where complete samples want it. Their loss falls to zero; the
@@ -479,7 +487,7 @@ pd.Series(apart).map("{:.1e}".format)
 # $\mathcal{T}_i$ ask, the tokens of its K neighbours $\mathcal{T}^{\mathcal{R}}_i$ answer:
 #
 # $$\tilde{P}^t_i = \mathrm{softmax}\left(
-# \frac{f^Q_t(\mathcal{T}_i)\, f^K_t(\mathcal{T}^{\mathcal{R}}_i)^\top}{\sqrt d}\right)
+# \frac{f^Q_t(\mathcal{T}_i)  f^K_t(\mathcal{T}^{\mathcal{R}}_i)^\top}{\sqrt d}\right)
 # f^V_t(\mathcal{T}^{\mathcal{R}}_i) \tag{16}$$
 #
 # The mean over the sample's tokens then gives one prompt. Written down literally:
@@ -504,10 +512,10 @@ def literal(attention, target, target_mask, pool, pool_mask):
 adapter = model.adapter
 all_real = torch.ones(batch.image_pool.shape[:3], dtype=torch.bool, device=batch.image_pool.device)
 with torch.no_grad():
-    slow_text = literal(adapter.text, batch.text, batch.text_mask, batch.text_pool, batch.text_pool_mask)
+    text_pool = batch.text_pool, batch.text_pool_mask
+    slow_text = literal(adapter.text, batch.text, batch.text_mask, *text_pool)
     slow_image = literal(adapter.image, batch.image, batch.image_mask, batch.image_pool, all_real)
-    folded = adapter(batch)
-gap = (torch.stack([slow_text, slow_image], 1) - folded).abs().max().item()
+    gap = (torch.stack([slow_text, slow_image], dim=1) - adapter(batch)).abs().max().item()
 assert gap < 1e-4, "the folded adapter differs from Eq. 16"
 
 # %%
@@ -515,7 +523,8 @@ assert gap < 1e-4, "the folded adapter differs from Eq. 16"
 literal_cost = n * d * d + 2 * K * n * d * d + 2 * n * K * n * d
 folded_cost = 2 * n * d * d + n * K * n * d + n * K * n + K * n * d + d * d
 print(f"Largest difference between Eq. 16 and the folded form: {gap:.1e}")
-print(f"Multiplications for one image prompt (K = {K}, n = {n}, d = {d}): {literal_cost / folded_cost:.1f} times fewer")
+print(f"One image prompt (K = {K}, n = {n}, d = {d}) takes", end=" ")
+print(f"{literal_cost / folded_cost:.1f} times fewer multiplications.")
 
 # %% [markdown]
 # ## 9. Alignment in anybody's training loop
@@ -561,31 +570,33 @@ def fit(task, rule, seed):
 # reconstructed.
 
 # %%
-tasks, rules, records = ("both needed", "either helps"), ("pooled", "group_means", "cone"), []
-for task, seed in [(task, seed) for task in tasks for seed in range(6)]:
-    x_test, truth, is_complete = make_samples(task, 4000, 0.5, torch.Generator().manual_seed(1000 + seed))
-    for rule in rules:
-        right = (fit(task, rule, seed)(x_test)[:, 0] > 0) == truth.bool()
-        for name, part in (("complete", is_complete), ("reconstructed", ~is_complete)):
-            records.append((task, rule, name, seed, right[part].double().mean().item()))
-scores = pd.DataFrame(records, columns=["task", "rule", "subset", "seed", "accuracy"])
+records = []
+for task, seed in product(("both needed", "either helps"), range(6)):
+    test_samples = make_samples(task, 4000, 0.5, torch.Generator().manual_seed(1000 + seed))
+    x_test, label_test, complete_test = test_samples
+    for rule in ("pooled", "group_means", "cone"):
+        right = (fit(task, rule, seed)(x_test)[:, 0] > 0) == label_test.bool()
+        for name, part in (("complete", complete_test), ("reconstructed", ~complete_test)):
+            records.append((task, name, rule, seed, right[part].double().mean().item()))
 
 # %%
-keys = ["task", "rule", "subset"]
-grouped = scores.groupby(keys, sort=False)["accuracy"]
-toy_table = grouped.apply(lambda a: pd.Series(mean_interval(a), ["mean", "low", "high"])).unstack().reset_index()
+scores = pd.DataFrame(records, columns=["task", "subset", "rule", "seed", "accuracy"])
+toy_table = mean_intervals(scores, ["task", "subset", "rule"], "accuracy")
 keep(method_plots.toy_scores(toy_table), toy_table, "toy_scores")
 
 # %% [markdown]
 # The intervals contain luck that all rules share: data and first weights. The difference between rules on the same
-# seed is the fairer measure.
+# seed is the fairer measure. So: cone minus each of the others, mean and 95 % interval over the six seeds.
 
 # %%
-wide = scores.pivot_table(index=["task", "subset", "seed"], columns="rule", values="accuracy", sort=False)
-for other in ("pooled", "group_means"):
-    for place_of, difference in (wide["cone"] - wide[other]).groupby(level=["task", "subset"], sort=False):
-        mean, low, high = mean_interval(difference)
-        print(f"cone minus {other:12s}{', '.join(place_of):30s}{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+wide = scores.pivot(index=["task", "subset", "seed"], columns="rule", values="accuracy")
+gains = wide[["pooled", "group_means"]].rsub(wide["cone"], axis=0).melt(ignore_index=False).reset_index()
+gains = gains.rename(columns={"rule": "cone minus"})
+gains = mean_intervals(gains, ["task", "subset", "cone minus"], "value")
+versus_pooled = gains[gains["cone minus"] == "pooled"].set_index(["task", "subset"])["mean"]
+assert (versus_pooled.xs("complete", level="subset") > 0).all()
+assert versus_pooled["either helps", "reconstructed"] < 0
+gains.round(3)
 
 # %% [markdown]
 # **What you should see:** where both modalities are needed, a wrong stand-in turns the label into noise. Alignment
@@ -606,11 +617,11 @@ live = train(live_config, outputs, checkpoint, inputs=inputs)
 print(f"{len(live.telemetry)} steps in {live.seconds:.0f} s")
 
 # %% [markdown]
-# Every step leaves one line of telemetry: loss, case (0 inside, 1 outside, 2 opposite), cosine, the factor α, and the
-# lengths and sizes of the groups.
+# Every step leaves one line of telemetry (here turned on its side): loss, case (0 inside, 1 outside, 2 opposite),
+# cosine, the factor α (`shrink`), and the lengths and sizes of the group gradients.
 
 # %%
-live.telemetry.head(6).round(3)
+live.telemetry.head(6).round(3).T
 
 # %% [markdown]
 # Now the full runs: four variants, each with every pair of seeds of the parameter file. Finished runs are read from
@@ -620,8 +631,8 @@ live.telemetry.head(6).round(3)
 results = run_variants(study_params, outputs)
 runs = results["full ANGA"]
 telemetry = pd.concat([run.telemetry.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
-seconds = sum(run.seconds for several in results.values() for run in several)
-print(f"{len(VARIANTS)} variants x {len(runs)} runs, trained in {seconds / 60:.1f} minutes altogether")
+minutes = sum(run.seconds for several in results.values() for run in several) / 60
+print(f"{len(VARIANTS)} variants x {len(runs)} runs, trained in {minutes:.1f} minutes altogether")
 
 # %% [markdown]
 # **Is the curriculum kept?** Batches are drawn at random, but over an epoch every sample is seen once. So the share of
@@ -639,31 +650,35 @@ shares.round(4).T
 
 # %%
 names = telemetry["case"].map(lambda code: Case(code).name.lower().replace("_", " "))
-case_table = pd.crosstab(telemetry["epoch"], names, normalize="index").stack().rename("share").reset_index()
+case_table = pd.crosstab(telemetry["epoch"], names, normalize="index").stack().reset_index()
 case_table.columns = ["epoch", "case", "share"]
-keep(figures_of.case_shares(case_table), case_table, "cases")
+keep(training_plots.case_shares(case_table), case_table, "cases")
 
 # %%
 total = names.value_counts(normalize=True)
+opposite = telemetry["case"] == Case.OPPOSITE
+dropped = telemetry.loc[opposite, "n_remaining"].sum() / telemetry["n_remaining"].sum()
 print(", ".join(f"{case}: {share:.0%} of all steps" for case, share in total.items()))
+print(f"Of the gradients of remaining samples, {dropped:.0%} were dropped.")
 
 # %% [markdown]
-# **What you should see:** all three cases occur from the first epoch to the last. Each *opposite* step throws away the
-# gradient of more than half of the batch.
+# **What you should see:** how often each case occurs depends on the task, and it changes while training goes on. A
+# single *opposite* step throws away the gradients of about half of its batch.
 #
 # ### How strongly do the gradients disagree?
 
 # %%
-quantiles = telemetry.groupby("epoch")["cosine"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).unstack().reset_index()
+levels = [0.05, 0.25, 0.5, 0.75, 0.95]
+quantiles = telemetry.groupby("epoch")["cosine"].quantile(levels).unstack().reset_index()
 quantiles.columns = ["epoch", "q05", "q25", "q50", "q75", "q95"]
-keep(figures_of.cosines_by_epoch(quantiles, tau), quantiles, "cosines")
+keep(training_plots.cosines_by_epoch(quantiles, tau), quantiles, "cosines")
 
 # %%
 later = telemetry.loc[telemetry["epoch"] > 0, "cosine"]
 later = later if len(later) else telemetry["cosine"]
-print(f"After the first epoch: median cosine {later.median():+.2f}, below zero in {(later < 0).mean():.0%} of steps,")
-print(f"between 0 and τ in {later.between(0, tau).mean():.0%}, middle half {later.quantile(0.25):+.2f} to", end=" ")
-print(f"{later.quantile(0.75):+.2f}.")
+low, middle, high = later.quantile([0.25, 0.5, 0.75])
+print(f"After the first epoch: median cosine {middle:+.2f}, middle half {low:+.2f} to {high:+.2f};")
+print(f"below zero in {(later < 0).mean():.0%} of steps, between 0 and τ in {later.between(0, tau).mean():.0%}.")
 
 # %% [markdown]
 # **What you should see:** the cosines are scattered widely, on both sides of zero. Is that disagreement between
@@ -686,15 +701,16 @@ def cosine_of(rows, group):
 lot, rows_of = np.random.default_rng(0), list(islice(state.batches(), 16))
 real = [cosine_of(rows, codes[rows]) for rows in rows_of]
 by_lot = [cosine_of(rows, lot.permutation(codes[rows])) for rows in rows_of]
-reference = pd.DataFrame({"groups": np.repeat(["real", "by lot"], len(real)), "cosine": real + by_lot})
-keep(figures_of.cosine_reference(reference, tau), reference, "cosine_reference")
+kinds = np.repeat(["real", "by lot"], len(real))
+reference = pd.DataFrame({"groups": kinds, "cosine": real + by_lot})
+keep(training_plots.cosine_reference(reference, tau), reference, "cosine_reference")
 
 # %%
 mean, low, high = mean_interval(np.subtract(real, by_lot))
 print(f"Mean cosine of real groups {np.mean(real):+.2f}, of groups by lot {np.mean(by_lot):+.2f}.")
 print(f"Difference {mean:+.2f}, 95 % interval over {len(real)} batches [{low:+.2f}, {high:+.2f}].")
-verdict = "lower than by lot" if high < 0 else "higher than by lot" if low > 0 else "not to be told from lots"
-print(f"Here the real groups' cosines are {verdict}.")
+verdict = "lower than" if high < 0 else "higher than" if low > 0 else "not to be told from"
+print(f"Here the cosines of real groups are {verdict} those of groups by lot.")
 
 # %% [markdown]
 # **What to make of it:** groups by lot contain no conflict between kinds of samples, yet their cosines scatter as well.
@@ -707,13 +723,15 @@ print(f"Here the real groups' cosines are {verdict}.")
 groups = ["complete", "admitted", "remaining", "anchor"]
 norms = telemetry.melt("epoch", [f"norm_{g}" for g in groups], "group", "norm")
 norms["group"] = norms["group"].str.removeprefix("norm_")
-norm_table = norms.groupby(["epoch", "group"])["norm"].quantile([0.25, 0.5, 0.75]).unstack().reset_index()
+by_group = norms.groupby(["epoch", "group"])["norm"]
+norm_table = by_group.quantile([0.25, 0.5, 0.75]).unstack().reset_index()
 norm_table.columns = ["epoch", "group", "q25", "q50", "q75"]
-keep(figures_of.gradient_norms(norm_table), norm_table, "norms")
+keep(training_plots.gradient_norms(norm_table), norm_table, "norms")
 
 # %% [markdown]
-# **What you should see:** the fewer samples a group has, the longer and the more scattered is its mean gradient: noise
-# does not average out. That the remaining gradient is short does not mean that reconstructed samples matter less.
+# **What you should see:** two things set these lengths. One is how much a group still has to learn. The other is its
+# size: the mean over few samples keeps more of their noise, and noise makes it longer. The admitted group is the
+# smallest, the remaining group the largest. So do not read these lengths as "who matters more".
 #
 # These are the anchors that Eq. 10 as printed would meet. What cosine would it have given on the steps outside?
 
@@ -726,31 +744,33 @@ for step in outside.itertuples():
     ends.append((after[1] / after.norm()).item())
 norm = telemetry["norm_anchor"]
 print(f"Anchor norms: {norm.quantile(0.05):.2f} to {norm.quantile(0.95):.2f} (middle nine tenths).")
-print(f"As printed, {len(ends)} steps outside would end at cosines {min(ends, default=0):.2f} to", end=" ")
-print(f"{max(ends, default=0):.2f} instead of {tau}.")
+print(f"{len(ends)} steps fell outside. As printed they would have ended at cosines of", end=" ")
+print(f"{min(ends, default=tau):.2f} to {max(ends, default=tau):.2f} instead of {tau}.")
 
 # %% [markdown]
 # ### Does a low entropy mean a reliable reconstruction?
 #
 # The curriculum stands on this. Here we can test it: the study took the modalities away itself, so the true tokens are
 # known. For each reconstructed *test* sample we compare its prediction entropy with how far its reconstruction lies
-# from the truth (`02_retrieval` explains the error), and with its loss: how wrong the prediction was.
+# from the truth (`02_retrieval` explains the error), and with its loss: how wrong the prediction was. (The curriculum
+# ranks training samples. There a low entropy can also mean that the model knows the answer by heart.)
 
 # %%
 predictions = runs[0].predictions.query("split == 'test'")
 logits = torch.tensor(predictions.filter(regex=r"^logit_\d+$").to_numpy())
 labels = torch.from_numpy(dataset.labels[predictions["row"]])
 multilabel = config.multilabel_entropy if dataset.task == "multilabel" else None
-known = {"entropy": prediction_entropy(logits, multilabel).numpy(), "loss": sample_losses(logits, labels).numpy()}
+known = predictions[["row"]].assign(entropy=prediction_entropy(logits, multilabel).numpy())
+known["loss"] = sample_losses(logits, labels).numpy()
 errors = reconstruction_errors(inputs, "test").query("source == 'retrieved'")
-samples = errors.merge(pd.DataFrame({"row": predictions["row"], **known}), on="row")
+samples = errors.merge(known, on="row")
 
 # %%
 ranks = samples["entropy"].rank(method="first")
 samples["bin"] = pd.qcut(ranks, min(8, max(1, len(samples) // 5)), labels=False)
-binned = samples.groupby("bin")["error"].apply(lambda e: pd.Series(mean_interval(e), ["mean", "low", "high"])).unstack()
-binned.insert(0, "entropy", samples.groupby("bin")["entropy"].mean())
-keep(figures_of.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error")
+binned = mean_intervals(samples, ["bin"], "error")
+binned["entropy"] = samples.groupby("bin")["entropy"].mean().to_numpy()
+keep(training_plots.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error")
 
 # %%
 questions = {"entropy and error": ("entropy", "error"), "entropy and loss": ("entropy", "loss")}
@@ -765,8 +785,9 @@ if low > 0:
 elif high < 0:
     print(f"No, the reverse: a lower entropy goes with a worse reconstruction (ρ = {rho:.2f}).")
 else:
-    print(f"We cannot say so: ρ = {rho:.2f}, and its interval [{low:.2f}, {high:.2f}] contains zero.")
-print(f"Entropy explains about {rho**2:.1%} of the differences in rank ({len(samples)} samples, one run).")
+    print(f"We cannot say so: ρ = {rho:.2f}, and its interval contains zero.")
+print(f"Interval [{low:.2f}, {high:.2f}], {len(samples)} test samples of one run.", end=" ")
+print(f"Entropy explains {rho**2:.1%} of the differences in rank.")
 
 # %% [markdown]
 # **How to read it:** a positive Spearman correlation of entropy and error is what the curriculum hopes for. Entropy
@@ -782,7 +803,7 @@ curves = [
     for i, run in enumerate(several)
 ]
 curves = pd.concat(curves, ignore_index=True)
-keep(figures_of.learning_curves(curves, metric), curves, "learning_curves")
+keep(training_plots.learning_curves(curves, metric), curves, "learning_curves")
 
 # %% [markdown]
 # **What you should see:** thin lines are single runs. If the thin lines of one variant lie further apart than the thick
@@ -803,9 +824,8 @@ table.to_csv(folder / "variants.csv", index=False)
 keep(plots.scores_by_subset(table, metric), table, "scores")
 
 # %%
-print(f"{metric} on {dataset.name}; 95 % intervals over {table['over'].iloc[0]} ({table['runs'].iloc[0]} runs each)")
-cell = table.apply(lambda r: f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", axis=1)
-table.assign(cell=cell).pivot(index="variant", columns="subset", values="cell").loc[list(VARIANTS), list(SUBSETS)]
+print(f"{metric}; 95 % intervals over {table['over'].iloc[0]}, {len(runs)} run(s) per variant")
+headline(table)
 
 # %% [markdown]
 # Intervals of single variants contain what all variants share: an easy or a hard missing table, the same test
@@ -818,7 +838,7 @@ for first, second in pairwise(VARIANTS):
         difference = paired_difference(results[first], results[second], dataset, subset)
         rows.append((f"{second}\nminus {first}", subset, *difference))
 added = pd.DataFrame(rows, columns=["step", "subset", "mean", "low", "high"])
-keep(figures_of.differences(added, metric), added, "differences")
+keep(training_plots.differences(added, metric), added, "differences")
 
 # %% [markdown]
 # **What you should see:** points to the right of zero are gains, to the left losses. An interval that contains zero
@@ -827,10 +847,11 @@ keep(figures_of.differences(added, metric), added, "differences")
 # out of it. With few runs it is too narrow rather than too wide.
 
 # %%
+print(f"Full ANGA minus retrieval + adapter, {metric} on {dataset.name}, {len(runs)} pair(s) of runs:")
 for row in added[added["step"].str.startswith("full ANGA")].itertuples():
-    verdict = "helped" if row.low > 0 else "hurt" if row.high < 0 else "made no difference that we could tell"
-    place_of = f"{row.subset} test samples" if row.subset != "all" else "all test samples"
-    print(f"On {place_of} alignment {verdict}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {metric}.")
+    verdict = "helped" if row.low > 0 else "hurt" if row.high < 0 else "made no clear difference"
+    interval = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    print(f"On {row.subset} test samples alignment {verdict}: {interval}.")
 
 # %% [markdown]
 # This compares full ANGA with the same model trained by the pooled loss. It does not tell *why*: alignment and
@@ -865,10 +886,6 @@ for row in added[added["step"].str.startswith("full ANGA")].itertuples():
 # ## Provenance
 
 # %%
-facts = {
-    "params": study_params.path.name,
-    "mask_seeds": study_params.mask_seeds,
-    "runs of": runs[0].provenance["commit"],
-}
-facts["train_seeds"] = study_params.train_seeds
+facts = {"params": study_params.path.name, "commit of the runs": runs[0].provenance["commit"]}
+facts |= {"mask_seeds": study_params.mask_seeds, "train_seeds": study_params.train_seeds}
 pd.Series({**facts, **provenance(config, dataset.content_hash)}, name="value").to_frame()

@@ -11,7 +11,14 @@ from anga.errors import AngaError
 from anga.evaluation import score_subsets
 from anga.missing import MissingTable
 from anga.result import Result
-from anga.statistics import bootstrap_interval, mean_interval, paired_difference, spearman_interval, summarise
+from anga.statistics import (
+    bootstrap_interval,
+    mean_interval,
+    mean_intervals,
+    paired_difference,
+    spearman_interval,
+    summarise,
+)
 
 # 97.5 % quantiles of Student's t, from a printed table: degrees of freedom -> quantile.
 QUANTILES = {1: 12.706, 2: 4.303, 4: 2.776, 8: 2.306}
@@ -150,3 +157,11 @@ def test_rank_correlation_is_spearmans_with_an_interval_around_it():
     drawn = [spearmanr(x[i], y[i]).statistic for i in (generator.integers(0, 200, 200) for _ in range(500))]
     assert (low, high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.02)
     assert spearman_interval(x, 3 * x + 1) == pytest.approx((1, 1, 1))
+
+
+def test_intervals_by_group_are_those_of_each_group_in_order_of_appearance():
+    table = pd.DataFrame({"rule": ["b"] * 3 + ["a"] * 2, "seed": [0, 1, 2, 0, 1], "score": scores(5)})
+    found = mean_intervals(table, ["rule"], "score")
+    assert found["rule"].tolist() == ["b", "a"]
+    for (_, row), part in zip(found.iterrows(), (scores(5)[:3], scores(5)[3:]), strict=True):
+        assert (row["mean"], row["low"], row["high"]) == mean_interval(part)
