@@ -37,23 +37,15 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m anga", description="The ANGA study from the command line.")
     commands = root.add_subparsers(required=True, metavar="command")
     one = commands.add_parser("run", help="train one config, or read its stored result, and print its scores")
-    one.add_argument(
-        "params", nargs="?", help="YAML file of knobs; default: the paper's values on clipart-pairs"
-    )
-    one.add_argument(
-        "--set", action="append", default=[], metavar="KNOB=VALUE", help="change one knob (repeatable)"
-    )
+    one.add_argument("params", nargs="?", help="YAML file of knobs; default: the paper's values on clipart-pairs")
+    one.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="change one knob (repeatable)")
     one.set_defaults(command=_run)
-    all_ = commands.add_parser(
-        "demo", help="train the variants, execute notebooks 01, 02 and 04, print one table"
-    )
+    all_ = commands.add_parser("demo", help="train the variants, execute notebooks 01, 02 and 04, print one table")
     all_.add_argument("--params", default="params/quick", help="folder of parameter files (%(default)s)")
     all_.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
     all_.set_defaults(command=_demo)
     for command in (one, all_):
-        command.add_argument(
-            "--outputs", default="outputs", help="folder for everything that is made (%(default)s)"
-        )
+        command.add_argument("--outputs", default="outputs", help="folder for everything that is made (%(default)s)")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return root
 
@@ -77,7 +69,10 @@ def _knobs(pairs: list[str]) -> dict:
     bad = [pair for pair in pairs if "=" not in pair]
     if bad:
         raise AngaError(f"--set {bad[0]}: expected KNOB=VALUE, for example --set missing_rate=0.5.")
-    return {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    try:
+        return {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    except yaml.YAMLError as error:
+        raise AngaError(f"--set: a value is no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -46,23 +46,22 @@ def train(
     """
     state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
     state.load(checkpoint)
-    bar = tqdm(total=config.epochs, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress)
-    while not state.finished():
-        group = state.assign_groups()  # Eqs. 5-7
-        for rows in state.batches():
-            batch = state.make_batch(rows)
-            with state.autocast():
-                gradients = FORMS[config.gradient_form](state.model, batch, group[rows])  # Eqs. 4 and 8
-            state.optimizer.zero_grad()
-            alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
-            state.optimizer.step()
-            state.scheduler.step()
-            state.log_step(rows, gradients, alignment)
-        state.end_epoch(group)
-        state.save(checkpoint)
-        bar.update()
-        bar.set_postfix(validation=f"{state.history[-1]['validation']:.3f}", best=f"{state.best_score:.3f}")
-    bar.close()
+    with tqdm(total=config.epochs, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress) as bar:
+        while not state.finished():
+            group = state.assign_groups()  # Eqs. 5-7
+            for rows in state.batches():
+                batch = state.make_batch(rows)
+                with state.autocast():
+                    gradients = FORMS[config.gradient_form](state.model, batch, group[rows])  # Eqs. 4 and 8
+                state.optimizer.zero_grad()
+                alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
+                state.optimizer.step()
+                state.scheduler.step()
+                state.log_step(rows, gradients, alignment)
+            state.end_epoch(group)
+            state.save(checkpoint)
+            bar.update()
+            bar.set_postfix(validation=f"{state.history[-1]['validation']:.3f}", best=f"{state.best_score:.3f}")
     return state.result()
 
 

@@ -1,0 +1,241 @@
+"""run(): once per config, whole or not at all, on disk as it was in memory."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_training import assert_same
+from tiny_world import tiny_config
+
+from anga import runs
+from anga.errors import AngaError
+from anga.result import Result
+from anga.runs import is_finished, run, run_folder
+from anga.training import TrainingState
+
+CONFIG = tiny_config(epochs=2)
+
+
+@pytest.fixture
+def here(binary_world):
+    """Runs read the tiny world while a test uses this."""
+    with binary_world.replaced():
+        yield
+
+
+@pytest.fixture
+def trained(here, monkeypatch) -> list:
+    """The configs that `run` had to train."""
+    configs, train = [], runs.train
+
+    def counted(config, *arguments, **knobs):
+        configs.append(config)
+        return train(config, *arguments, **knobs)
+
+    monkeypatch.setattr(runs, "train", counted)
+    return configs
+
+
+def quiet(config, outputs):
+    return run(config, outputs, progress=False)
+
+
+def test_a_second_call_reads_what_the_first_one_trained(trained, tmp_path):
+    first = quiet(CONFIG, tmp_path)
+    second = quiet(CONFIG, tmp_path)
+    assert trained == [CONFIG]
+    assert_same(first, second)
+    assert second.config == CONFIG and second.provenance == first.provenance
+    assert (second.seconds, second.peak_memory_mb) == (first.seconds, first.peak_memory_mb)
+    assert second.history["seconds"].tolist() == first.history["seconds"].tolist()
+
+
+def test_undefined_scores_survive_the_disk(trained, tmp_path):
+    config = CONFIG.with_(missing_rate=0.0)
+    first, second = quiet(config, tmp_path), quiet(config, tmp_path)
+    assert np.isnan(first.score("reconstructed")) and np.isnan(second.score("reconstructed"))
+
+
+def test_another_config_is_another_run_but_another_device_is_not(trained, tmp_path):
+    quiet(CONFIG, tmp_path)
+    quiet(CONFIG.with_(train_seed=1), tmp_path)
+    quiet(CONFIG.with_(device="auto"), tmp_path)
+    assert [config.train_seed for config in trained] == [0, 1]
+
+
+@pytest.mark.parametrize("changed", ["texts", "labels", "split"])
+def test_other_data_under_the_same_name_is_another_run(binary_world, changed, tmp_path):
+    with binary_world.replaced():
+        before = run_folder(CONFIG, tmp_path)
+    turned = {changed: getattr(binary_world.dataset, changed)[::-1].copy(), "content_hash": ""}
+    other = replace(binary_world, dataset=replace(binary_world.dataset, **turned))
+    with other.replaced():
+        after = run_folder(CONFIG, tmp_path)
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_other_weights_under_the_same_name_are_another_run(here, tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    found = set()
+    for content in (b"old", b"new"):
+        (folder / "model.safetensors").write_bytes(content)
+        found |= {
+            run_folder(CONFIG.with_(backbone=str(folder)), tmp_path),
+            run_folder(CONFIG.with_(clip=str(folder)), tmp_path),
+        }
+    assert len(found) == 4
+
+
+def test_the_folder_holds_all_that_a_reader_needs(trained, binary_world, tmp_path):
+    result = quiet(CONFIG, tmp_path)
+    folder, data_hash = run_folder(CONFIG, tmp_path)
+    names = [
+        "config.yaml",
+        "history.csv",
+        "metrics.json",
+        "predictions.parquet",
+        "provenance.json",
+        "telemetry.parquet",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts["data"] == data_hash == binary_world.dataset.content_hash
+    assert facts["config"] == CONFIG.identity() and facts["device"] == "cpu"
+    assert facts["torch"] == torch.__version__.split("+")[0] and {"commit", "python", "numpy", "finished"} <= set(facts)
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["test"]["all"]["n"] == 15
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    pd.testing.assert_frame_equal(predictions, result.predictions)
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name], "no scratch is left"
+
+
+# --- interrupted
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def finish(config, outputs, expected) -> None:
+    """A further call makes the run whole and gives what an undisturbed one gives."""
+    assert not is_finished(config, outputs)
+    assert_same(quiet(config, outputs), expected)
+    assert is_finished(config, outputs)
+
+
+@pytest.mark.parametrize(
+    ("where", "steps_left"),
+    [((TrainingState, "log_step"), 8), ((TrainingState, "result"), 0), ((Result, "save"), 0), ((runs.os, "rename"), 0)],
+    ids=["in the first epoch", "before testing", "while saving", "before renaming"],
+)
+def test_a_killed_run_leaves_nothing_that_looks_finished(here, where, steps_left, tmp_path, monkeypatch):
+    expected = quiet(CONFIG, tmp_path / "undisturbed")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(*where, killed)
+        quiet(CONFIG, tmp_path)
+    steps, log_step = [], TrainingState.log_step
+    monkeypatch.setattr(TrainingState, "log_step", lambda *a: (steps.append(1), log_step(*a)))
+    finish(CONFIG, tmp_path, expected)
+    assert len(steps) == steps_left, "what was done before is taken up"
+
+
+def test_a_half_written_result_is_not_taken_for_a_result(here, tmp_path, monkeypatch):
+    expected = quiet(CONFIG, tmp_path / "undisturbed")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pd.DataFrame, "to_parquet", killed)  # config and metrics are written by then
+        quiet(CONFIG, tmp_path)
+    assert list(tmp_path.glob("runs/*/metrics.json"))
+    finish(CONFIG, tmp_path, expected)
+
+
+def test_a_diverging_run_leaves_no_result(here, tmp_path):
+    config = CONFIG.with_(learning_rate=1e30)
+    with pytest.raises(AngaError, match="not finite"):
+        quiet(config, tmp_path)
+    assert not is_finished(config, tmp_path)
+
+
+def test_two_processes_that_ask_for_the_same_run_do_it_once(here, tmp_path):
+    quiet(CONFIG, tmp_path / "made")
+    program = textwrap.dedent(f"""
+        import os, pathlib, time
+        from anga import runs
+        from anga.config import Config
+
+        def train(*_, **__):
+            with open({str(tmp_path / "trained")!r}, "a") as file:
+                file.write("once ")
+            deadline = time.time() + 60
+            while time.time() < deadline and len(list(pathlib.Path({str(tmp_path)!r}).glob("here-*"))) < 2:
+                time.sleep(0.01)
+            time.sleep(0.3)  # the other one is at the lock by now
+            return runs.Result.load(made)
+
+        runs.load_config_dataset = lambda config: type("Data", (), {{"content_hash": "0"}})
+        config = Config(backbone="tiny", clip="tiny", device="cpu")
+        made = {str(run_folder(CONFIG, tmp_path / "made")[0])!r}
+        runs.train = train
+        pathlib.Path({str(tmp_path)!r}, f"here-{{os.getpid()}}").touch()
+        print(runs.run(config, {str(tmp_path)!r}).score())
+    """)
+    root = str(Path(__file__).parents[1])
+    start = {"cwd": root, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", program], **start) for _ in range(2)]
+    scores = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert scores[0] == scores[1] != "" and (tmp_path / "trained").read_text() == "once "
+
+
+# --- what cannot be read or written
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", b"{"),
+        ("metrics.json", b"[]"),
+        ("metrics.json", b"{}"),
+        ("provenance.json", b"\xff\xfe"),
+        ("config.yaml", b"epochs: many"),
+        ("history.csv", b""),
+        ("telemetry.parquet", b"PAR1"),
+        ("predictions.parquet", None),
+    ],
+)
+def test_a_damaged_result_is_named_with_the_cure(here, tmp_path, name, content):
+    quiet(CONFIG, tmp_path)
+    folder, _ = run_folder(CONFIG, tmp_path)
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    with pytest.raises(
+        AngaError, match=rf"{folder.name}: the stored result cannot be read .*delete this folder"
+    ) as caught:
+        quiet(CONFIG, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_outputs_inside_a_file_are_refused_before_training(trained, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(AngaError, match="choose another outputs folder"):
+        quiet(CONFIG, tmp_path / "file")
+    assert not trained
+
+
+def test_outputs_without_write_permission_are_refused_before_training(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the super-user may write anywhere
+    with pytest.raises(AngaError, match="runs: cannot be written; choose another outputs folder"):
+        quiet(CONFIG, tmp_path)
+    assert not trained
+
+
+def test_finished_runs_are_read_from_a_folder_that_cannot_be_written(trained, tmp_path, monkeypatch):
+    first = quiet(CONFIG, tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert_same(quiet(CONFIG, tmp_path), first)
