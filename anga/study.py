@@ -77,7 +77,8 @@ def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> 
     jobs = [(name, config) for name, knobs in VARIANTS.items() for config in params.configs(**knobs)]
     results: dict[str, list[Result]] = {name: [] for name in VARIANTS}
     todo = sum(not is_finished(config, outputs) for _, config in jobs)
-    bar = tqdm(jobs, desc=f"{params.path}: {todo} of {len(jobs)} runs to train", unit="run", disable=not progress)
+    what = f"{params.path.stem}: {todo} of {len(jobs)} runs to train"
+    bar = tqdm(jobs, desc=what, unit="run", disable=not (progress and todo))
     for name, config in bar:
         results[name].append(run(config, outputs, progress=progress))
     return results
