@@ -51,6 +51,13 @@ def test_readme_links_lead_somewhere():
     assert links and not missing
 
 
+def test_figures_that_the_readme_names_are_drawn():
+    figures = re.findall(r"`(\d\d_[a-z]+)_(\w+)`", README)
+    assert figures
+    for notebook, name in figures:
+        assert f'"{name}")' in (ROOT / "notebooks" / f"{notebook}.py").read_text(), f"{notebook}_{name}"
+
+
 def test_readme_names_only_make_targets_and_knobs_that_exist():
     assert set(re.findall(r"`?make ([a-z]+)(?:`|\s+#|\s+PYTHON)", README)) <= set(TARGETS)
     knobs = re.findall(r"--set (\w+)=", README) + re.findall(r"`(\w+): \w", README)
