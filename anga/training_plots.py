@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from anga.plots import MARKERS, PALETTE
 
@@ -70,7 +70,9 @@ def cosine_reference(table: pd.DataFrame, cos_threshold: float) -> Figure:
         colour, line = styles[kind]
         axes.step(values, np.arange(1, len(values) + 1) / len(values), line, color=colour, linewidth=2, label=kind)
     axes.axvspan(0, cos_threshold, color="#E69F00", alpha=0.25, linewidth=0, label="outside the cone")
-    axes.set(xlabel="cosine of $g_{M'}$ and $g_A$", ylabel="share of batches below", xlim=(-1, 1), ylim=(0, 1.02))
+    low, high = min(table["cosine"].min(), 0), max(table["cosine"].max(), cos_threshold)
+    axes.set(xlabel="cosine of $g_M$ and $g_C$", ylabel="share of batches below", ylim=(0, 1.02))
+    axes.set_xlim(max(low - 0.1, -1), min(high + 0.1, 1))
     figure.legend(loc="outside upper center", ncols=3, title="groups")
     return figure
 
@@ -89,8 +91,8 @@ def gradient_norms(table: pd.DataFrame) -> Figure:
         style = {"color": PALETTE[group], "marker": markers[group], "markeredgecolor": "black", "capsize": 2}
         axes.errorbar(part["epoch"] + (i - 1.5) * 0.12, part["q50"], error, label=group, linewidth=1, **style)
     axes.set(xlabel="epoch", ylabel="gradient norm", yscale="log")
-    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], minor=False)
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(table["q25"].min() * 0.8, table["q75"].max() * 1.25)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -129,7 +131,7 @@ def entropy_bins(table: pd.DataFrame, mean_error: float) -> Figure:
     x = range(len(table))
     axes.errorbar(x, table["mean"], error, fmt="o-", color=PALETTE["reconstructed"], capsize=3)
     axes.axhline(mean_error, color="black", linestyle="--", linewidth=1, label="mean of all")
-    axes.set_xticks(x, [f"{value:.3g}" for value in table["entropy"]])
+    axes.set_xticks(x, [f"{value:.4g}" for value in table["entropy"]])
     axes.set(xlabel="mean prediction entropy of the bin, nats (left: confident)", ylabel="true reconstruction error")
     axes.legend()
     return figure
