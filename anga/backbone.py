@@ -174,6 +174,8 @@ def _folder(name: str) -> Path:
         return embedded_folder(name)
     if Path(name).is_dir():
         return Path(name)
+    if name.count("/") != 1 or name[0] in "./~":
+        raise AngaError(f"Unknown backbone {name!r}: use mini-vilt, an existing folder or a hub's owner/repository.")
     return hub_folder(name, HUB_FILES)
 
 
@@ -185,9 +187,28 @@ def _load_vilt(folder: Path) -> tuple[nn.Module, list[Path]]:
     recipe = getattr(config, "hybrid_stem", None)
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     if recipe is None:
-        model = ViltModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        return model, weights
+        return _load_plain(folder), weights
     return load_hybrid(ViltModel(config), folder, recipe), [*weights, folder / recipe["weights"]]
+
+
+def _load_plain(folder: Path) -> nn.Module:
+    """transformers' own loading, quiet about heads that are not needed, but not about weights that are absent."""
+    from transformers import ViltModel
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, report = ViltModel.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    if report["missing_keys"]:
+        raise AngaError(
+            f"{folder} is no complete ViLT: {min(report['missing_keys'])} is absent; use another checkpoint."
+        )
+    return model
 
 
 def load_hybrid(vilt: nn.Module, folder: Path, recipe: dict) -> nn.Module:

@@ -50,15 +50,15 @@ def content_hash(paths: list[Path]) -> str:
     return hashlib.sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()
 
 
-def hub_folder(repository: str, choices: list[list[str]]) -> Path:
-    """Folder with a hub repository's files: from the local cache, else downloaded.
+def hub_folder(repository: str, choices: list[list[str]], name: str | None = None) -> Path:
+    """Folder with a hub repository's files: from the local cache, else downloaded. `name` is what errors call it.
 
     `choices` are lists of file patterns, tried in turn until one brings a weights file. Raises AngaError
     within seconds when the hub cannot be reached or holds no such repository.
     """
     if folder := _cached_folder(repository):
         return folder
-    require_hub(repository)
+    require_hub(repository, name or repository)
     for patterns in choices:
         folder = _download(repository, patterns)
         if holds_weights(folder):
@@ -90,10 +90,10 @@ def holds_weights(folder: Path) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "*.bin"))
 
 
-def require_hub(repository: str) -> None:
+def require_hub(repository: str, name: str) -> None:
     """Ask the hub for a repository once, with a short limit; AngaError if a download would be in vain."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-        raise AngaError(_not_loaded(repository, "HF_HUB_OFFLINE is set"))
+        raise AngaError(_not_loaded(name, "HF_HUB_OFFLINE is set"))
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     request = urllib.request.Request(f"{endpoint}/api/models/{repository}", headers={"User-Agent": "anga"})
     try:
@@ -101,16 +101,16 @@ def require_hub(repository: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code in (401, 404):
             raise AngaError(
-                f"The hub knows no checkpoint {repository!r}: check the name, or use mini-vilt or mini-clip, "
+                f"The hub knows no checkpoint {name!r}: check the name, or use mini-vilt or mini-clip, "
                 "which are part of the package."
             ) from error
-        raise AngaError(_not_loaded(repository, f"the hub answered {error.code}")) from error
+        raise AngaError(_not_loaded(name, f"the hub answered {error.code}")) from error
     except OSError as error:
-        raise AngaError(_not_loaded(repository, "the hub cannot be reached")) from error
+        raise AngaError(_not_loaded(name, "the hub cannot be reached")) from error
 
 
-def _not_loaded(repository: str, reason: str) -> str:
+def _not_loaded(name: str, reason: str) -> str:
     return (
-        f"The checkpoint {repository!r} is not on this machine and {reason}: connect to the network once, "
+        f"The checkpoint {name!r} is not on this machine and {reason}: connect to the network once, "
         "or use mini-vilt or mini-clip, which are part of the package."
     )

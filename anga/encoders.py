@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anga.checkpoints import content_hash, embedded_folder, hub_folder
 from anga.errors import AngaError
+from anga.stem import block_size
 
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -20,7 +21,7 @@ class ClipEncoder:
     """An open_clip model in evaluation mode, with its own preprocessing and tokenizer."""
 
     def __init__(self, model, preprocess, tokenizer, name: str, content_hash: str, device: str = "cpu"):
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.preprocess, self.tokenizer = preprocess, tokenizer
         self.name, self.content_hash, self.device = name, content_hash, torch.device(device)
         self.dim = self._encode_tokens([""]).shape[1]
@@ -41,12 +42,13 @@ class ClipEncoder:
         """Texts -> float32 [N, D], rows of unit length."""
         return self._in_batches(list(texts), self._encode_tokens, batch_size, "texts", progress)
 
-    def encode_images(self, images: list, batch_size: int = 64, progress: bool = True) -> np.ndarray:
+    def encode_images(self, images: list, batch_size: int | None = None, progress: bool = True) -> np.ndarray:
         """PIL images (anything with a length and items 0 .. N-1) -> float32 [N, D], rows of unit length."""
-        return self._in_batches(images, self._encode_pixels, batch_size, "images", progress)
+        size = batch_size or block_size(self.device)
+        return self._in_batches(images, self._encode_pixels, size, "images", progress)
 
     def _in_batches(self, items, encode, batch_size: int, what: str, progress: bool) -> np.ndarray:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         starts = range(0, len(items), batch_size)
         bar = tqdm(starts, desc=f"{self.name}: {what}", unit="batch", disable=not progress)
@@ -59,7 +61,8 @@ class ClipEncoder:
 
     def _encode_pixels(self, images: list) -> Tensor:
         pixels = torch.stack([self.preprocess(image.convert("RGB")) for image in images])
-        return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1)
+        pixels = pixels.to(self.device, memory_format=torch.channels_last)
+        return F.normalize(self.model.encode_image(pixels).float(), dim=-1)
 
 
 def embed_dataset(dataset, encoder_name: str, cache: str | Path, device: str = "cpu") -> Arrays:
@@ -144,7 +147,7 @@ def _load_hub(name: str, device: str) -> ClipEncoder:
     recipe = open_clip.get_pretrained_cfg(architecture, tag)
     if not recipe or not recipe.get("hf_hub"):
         raise AngaError(f"Unknown encoder {name!r}: use mini-clip, or a name such as ViT-B-16/openai.")
-    weights = _hub_weights(recipe["hf_hub"])
+    weights = _hub_weights(recipe["hf_hub"], name)
     model, _, preprocess = open_clip.create_model_and_transforms(
         architecture,
         pretrained=str(weights),
@@ -155,9 +158,9 @@ def _load_hub(name: str, device: str) -> ClipEncoder:
     return ClipEncoder(model, preprocess, tokenizer, name, content_hash([weights]), device)
 
 
-def _hub_weights(entry: str) -> Path:
+def _hub_weights(entry: str, name: str) -> Path:
     """The weights file of open_clip's hub entry "owner/repository/file"; without a file, the usual names."""
     repository, _, file = entry.rpartition("/")
-    names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    folder = hub_folder(repository, [[name] for name in names])
-    return next(folder / name for name in names if (folder / name).is_file())
+    files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    folder = hub_folder(repository, [[file] for file in files], name)
+    return next(folder / file for file in files if (folder / file).is_file())

@@ -215,4 +215,28 @@ def test_hub_out_of_reach_ends_in_one_sentence(monkeypatch, tmp_path):
 def test_offline_by_choice_is_said(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(AngaError, match="HF_HUB_OFFLINE is set"):
-        require_hub("somebody/no-such-vilt")
+        require_hub("somebody/no-such-vilt", "no-such-vilt")
+
+
+@pytest.mark.parametrize("name", ["mini-vlit", "/no/such/folder", "./nothing"])
+def test_unknown_backbone(name):
+    with pytest.raises(AngaError, match="Unknown backbone"):
+        Backbone.from_name(name)
+
+
+def test_heads_that_are_not_needed_are_left_out(tmp_path, random_backbone, capsys):
+    from transformers import ViltForMaskedLM
+
+    write_random_vilt(tmp_path)
+    ViltForMaskedLM(random_backbone.vilt.config).save_pretrained(tmp_path)
+    loaded = Backbone.from_name(str(tmp_path))
+    assert loaded.n_layers == 3 and "UNEXPECTED" not in "".join(capsys.readouterr())
+
+
+def test_incomplete_checkpoint(tmp_path, random_backbone):
+    from transformers import ViltModel
+
+    write_random_vilt(tmp_path)
+    ViltModel(random_backbone.vilt.config, add_pooling_layer=False).save_pretrained(tmp_path)
+    with pytest.raises(AngaError, match="no complete ViLT"):
+        Backbone.from_name(str(tmp_path))

@@ -131,7 +131,7 @@ def test_hub_out_of_reach_ends_in_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr("anga.checkpoints._cached_folder", lambda repository: None)
-    with pytest.raises(AngaError, match=r"clip_224\.openai.*connect to the network once"):
+    with pytest.raises(AngaError, match=r"ViT-B-16/openai.*connect to the network once"):
         ClipEncoder.from_name("ViT-B-16/openai")
 
 

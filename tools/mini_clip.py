@@ -6,7 +6,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mini_data import SAME_MEANING, SEP, Material, contrast, distance, draw_limit, drop_words, trim
+from mini_data import (
+    CLIP_SIDE,
+    SAME_MEANING,
+    SEP,
+    Material,
+    contrast,
+    distance,
+    draw_limit,
+    drop_words,
+    plain_pooled,
+    trim,
+)
 from mini_teachers import TRUNK
 from mini_training import Schedule, fit
 from torch import Tensor, nn
@@ -24,7 +35,7 @@ def configuration(n_words: int) -> dict:
         "timm_pool": "avg",
         "timm_proj": "linear",
         "timm_proj_bias": True,
-        "image_size": 128,
+        "image_size": CLIP_SIDE,
     }
     text = {
         "context_length": CONTEXT,
@@ -63,7 +74,7 @@ class ClipTrainer(nn.Module):
         data = self.material
         rows = rng.choice(len(data.wordings), min(BATCH, len(data.wordings)), replace=False)
         captions = data.draw_captions(rows, rng)
-        picture = F.dropout(data.draw_grids(rows, rng).mean(1), 0.5)
+        picture = F.dropout(data.draw_views(data.pooled, rows, rng).mean(1), 0.5)
         image = F.normalize(self.clip.visual.head(picture).float(), dim=-1)
         ids = trim(data.caption_ids[captions], min(CONTEXT, draw_limit(rng)))
         text = self.encode(drop_words(ids, 0.1, rng))
@@ -101,7 +112,7 @@ def principal_directions(vectors: Tensor, count: int) -> Tensor:
 
 def start_projection(projection: nn.Linear, material: Material, basis: Tensor) -> None:
     """Ridge regression from pooled picture features to the caption's teacher vector."""
-    features = material.pooled().cpu()
+    features = plain_pooled(material.pooled)
     targets = F.normalize(material.caption_vectors[[w[0] for w in material.wordings]] @ basis.cpu(), dim=-1)
     centre, middle = features.mean(0), targets.mean(0)
     spread = (features - centre).T @ (features - centre)

@@ -12,6 +12,7 @@ from mini_vocabulary import CLS, MASK, PAD, SEP, SPECIAL
 from torch import Tensor
 
 MAX_LENGTH = 40  # tokens
+SIDE, CLIP_SIDE = 128, 192  # pixels: the drawings' own size for mini-vilt, enlarged for mini-clip
 SAME_MEANING = 0.9  # captions whose teacher vectors are closer are not held against each other
 
 
@@ -24,7 +25,8 @@ class Material:
     caption_vectors: Tensor  # float [captions, 384], MiniLM
     sentence_ids: Tensor  # int64 [M, MAX_LENGTH]
     sentence_vectors: Tensor  # float [M, 384], MiniLM
-    grids: np.ndarray  # float16 [N, views, cells, 1280], EfficientNet-Lite0
+    grids: np.ndarray  # float16 [N, views, cells, 1280], EfficientNet-Lite0 on small pictures
+    pooled: np.ndarray  # float16 [N, views, 1, 1280], the same on larger pictures, mean over the cells
     device: str
 
     def draw_captions(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -42,21 +44,22 @@ class Material:
         ids = trim(self.sentence_ids[rows], 28 if start == 0 else 12)
         return ids.to(self.device), self.sentence_vectors[rows].to(self.device)
 
-    def draw_grids(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """float32 [B, cells, 1280]: a random view of each picture."""
-        views = rng.integers(self.grids.shape[1], size=len(rows))
-        return torch.from_numpy(self.grids[rows, views]).float().to(self.device)
+    def draw_views(self, features: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """float32 [B, cells, 1280] of `grids` or `pooled`: a random view of each picture."""
+        views = rng.integers(features.shape[1], size=len(rows))
+        return torch.from_numpy(features[rows, views]).float().to(self.device)
 
-    def pooled(self) -> Tensor:
-        """float32 [N, 1280]: the first view's mean over the cells."""
-        return torch.from_numpy(self.grids[:, 0].astype(np.float32).mean(1)).to(self.device)
+
+def plain_pooled(features: np.ndarray) -> Tensor:
+    """float32 [N, 1280]: the first view's mean over the cells."""
+    return torch.from_numpy(features[:, 0].astype(np.float32).mean(1))
 
 
 def prepare(corpus: Corpus, tokenizer_folder: Path, cache: Path, device: str, seed: int) -> Material:
     """Run the teachers (or read what they said) and tokenise everything."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer, trunk = AutoTokenizer.from_pretrained(tokenizer_folder), load_trunk()
     captions = [text for texts in corpus.texts for text in texts]
     ends = np.cumsum([len(texts) for texts in corpus.texts])
     vectors = [
@@ -69,7 +72,8 @@ def prepare(corpus: Corpus, tokenizer_folder: Path, cache: Path, device: str, se
         caption_vectors=vectors[0],
         sentence_ids=token_ids(tokenizer, corpus.sentences),
         sentence_vectors=vectors[1],
-        grids=np.array(grid_features(load_trunk(), corpus.images, device, seed, cache / "grids.npy")),
+        grids=np.array(grid_features(trunk, corpus.images, SIDE, False, device, seed, cache / "grids.npy")),
+        pooled=np.array(grid_features(trunk, corpus.images, CLIP_SIDE, True, device, seed, cache / "pooled.npy")),
         device=device,
     )
 

@@ -64,22 +64,28 @@ def all_views(image: Image.Image, rng: np.random.Generator) -> list[Image.Image]
     return [image, ImageOps.mirror(image), *(vary(image, rng) for _ in range(VIEWS - 2))]
 
 
-def to_pixels(images: list[Image.Image]) -> Tensor:
-    """PIL images -> float32 [N, 3, S, S] in [-1, 1]."""
-    array = np.stack([np.asarray(image, np.float32) for image in images])
+def to_pixels(images: list[Image.Image], side: int) -> Tensor:
+    """PIL images -> float32 [N, 3, side, side] in [-1, 1]."""
+    array = np.stack([np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), np.float32) for image in images])
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def grid_features(trunk: nn.Module, images: list[Image.Image], device: str, seed: int, path: Path) -> np.ndarray:
-    """float16 [N, VIEWS, cells, channels]: the trunk's last features of every view, cached at `path`."""
+def grid_features(
+    trunk: nn.Module, images: list[Image.Image], side: int, pool: bool, device: str, seed: int, path: Path
+) -> np.ndarray:
+    """float16 [N, VIEWS, cells, channels]: the trunk's last features of every view at `side` pixels, cached at `path`.
+
+    With `pool` the mean over the cells, as one cell.
+    """
 
     def compute() -> np.ndarray:
         rng = np.random.default_rng(seed)
         network = trunk.to(device, memory_format=torch.channels_last)
         rows = []
-        for image in tqdm(images, desc="picture features", unit="picture"):
-            pixels = to_pixels(all_views(image, rng)).to(device, memory_format=torch.channels_last)
-            rows.append(network.forward_features(pixels).flatten(2).mT.half().cpu().numpy())
+        for image in tqdm(images, desc=f"picture features at {side} px", unit="picture"):
+            pixels = to_pixels(all_views(image, rng), side).to(device, memory_format=torch.channels_last)
+            grid = network.forward_features(pixels).flatten(2).mT
+            rows.append((grid.mean(1, keepdim=True) if pool else grid).half().cpu().numpy())
         return np.stack(rows)
 
     return cached(path, compute)

@@ -18,6 +18,7 @@ from mini_data import (
     drop_words,
     trim,
 )
+from mini_start import picture_targets, similar_pairs, start_stem
 from mini_teachers import TRUNK
 from mini_training import Schedule, fit
 from mini_vocabulary import MASK
@@ -27,9 +28,9 @@ from anga.backbone import Backbone
 from anga.stem import HybridStem, install_stem
 
 WIDTH, LAYERS, GRID = 256, 4, 4
-BATCH = 48  # rows of each of the four kinds below
+BATCH = 28  # rows of each of the four kinds below
 MATCH, SWAPPED, TEXT_ONLY, PICTURE_ONLY = range(4)
-SENTENCES = 160  # texts without a picture, per step
+SENTENCES = 256  # texts without a picture, per step
 NEIGHBOURS = 100  # half of the wrong texts come from that many most similar pairs, half from anywhere
 HIDE, DROP_CELLS, DROP_CHANNELS = 0.15, 0.15, 0.3  # shares of masked words, unseen cells, features set to 0
 PICTURE_DIM = 256  # principal components of the pooled picture features that are to be recovered
@@ -65,7 +66,7 @@ class ViltTrainer(nn.Module):
         self.material = material
         vilt = ViltModel(configuration(len(words)))
         vilt.embeddings.text_embeddings.word_embeddings.weight.data.copy_(words)
-        install_stem(vilt, start_stem(trunk, material))
+        install_stem(vilt, start_stem(trunk, material, WIDTH))
         self.backbone = Backbone(vilt, None, None, "mini-vilt", "")
         vilt.requires_grad_(True)
         self.stem.trunk.requires_grad_(False)
@@ -73,8 +74,8 @@ class ViltTrainer(nn.Module):
         self.word_head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.LayerNorm(WIDTH))
         self.text_head, self.text_mean_head = nn.Linear(WIDTH, 384), nn.Linear(WIDTH, 384)
         self.picture_head, self.cells_head = nn.Linear(WIDTH, PICTURE_DIM), nn.Linear(WIDTH, PICTURE_DIM)
-        self.register_buffer("pictures", picture_targets(material), persistent=False)
-        self.similar = similar_pairs(material)
+        self.register_buffer("pictures", picture_targets(material, PICTURE_DIM), persistent=False)
+        self.similar = similar_pairs(self.pictures, material, NEIGHBOURS)
 
     @property
     def stem(self) -> HybridStem:
@@ -100,7 +101,7 @@ class ViltTrainer(nn.Module):
         shown[kinds == PICTURE_ONLY] = empty_text(shown.shape[1]).to(shown.device)
         seen = torch.from_numpy(rng.random((len(kinds), GRID * GRID)) >= DROP_CELLS)
         seen[kinds == TEXT_ONLY] = False
-        grids = data.draw_grids(pictures, rng)
+        grids = data.draw_views(data.grids, pictures, rng)
         grids = grids * F.dropout(torch.ones_like(grids[:, :1]), DROP_CHANNELS)
         hidden = self.encode(shown, grids, seen.to(shown.device))
         taught = data.caption_vectors[captions].to(hidden.device)
@@ -181,42 +182,6 @@ def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean of [B, L, d] over the positions where `mask` is True."""
     weights = mask[..., None].to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
-
-
-def start_stem(trunk: nn.Module, material: Material) -> HybridStem:
-    """Stem whose projection yields the principal components of the cells, the strong ones somewhat damped."""
-    stem = HybridStem(TRUNK, WIDTH)
-    stem.trunk.load_state_dict(trunk.state_dict())
-    cells = torch.from_numpy(material.grids[:, 0].astype(np.float32)).flatten(0, 1)
-    centre, directions, spread = principal_components(cells, WIDTH)
-    weights = directions / spread.sqrt()
-    weights *= 0.5 / ((cells[:5000] - centre) @ weights).std()
-    stem.weight.data.copy_(weights.T[..., None, None])
-    stem.bias.data.copy_(-centre @ weights)
-    return stem
-
-
-def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean [D], directions [D, count], standard deviations [count]) of rows [N, D]."""
-    centre = rows.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((rows - centre).T))
-    return centre, vectors.flip(1)[:, :count], values.flip(0)[:count].clamp(min=1e-8).sqrt()
-
-
-def picture_targets(material: Material) -> Tensor:
-    """[N, PICTURE_DIM]: principal components of the pooled features, the strong ones somewhat damped."""
-    pooled = material.pooled()
-    centre, directions, spread = principal_components(pooled, PICTURE_DIM)
-    return (pooled - centre) @ (directions / spread.sqrt())
-
-
-def similar_pairs(material: Material) -> np.ndarray:
-    """int [N, NEIGHBOURS]: for each pair, those alike in text and picture, but for the ones that say the same."""
-    texts = material.caption_vectors[[rows[0] for rows in material.wordings]]
-    pictures = F.normalize(picture_targets(material).cpu(), dim=-1)
-    alike = texts @ texts.T
-    likeness = (alike + pictures @ pictures.T).masked_fill(alike > SAME_MEANING, -9.0)
-    return likeness.topk(min(NEIGHBOURS, len(likeness) - 1)).indices.numpy()
 
 
 def train_vilt(material: Material, trunk: nn.Module, words: Tensor, schedule: Schedule, state: Path):

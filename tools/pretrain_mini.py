@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sentences", type=int, default=80_000, help="WordNet entries, half without their gloss")
     parser.add_argument("--clip-steps", type=int, default=900)
-    parser.add_argument("--vilt-steps", type=int, default=1200)
+    parser.add_argument("--vilt-steps", type=int, default=1600)
     return parser.parse_args()
 
 
@@ -88,7 +88,7 @@ def train_both(
     torch.manual_seed(options.seed)
     clip, clip_minutes = mini_clip.train_clip(material, trunk, vectors["clip"], schedule, cache / "mini-clip.pt")
     mini_clip.save_clip(clip, n_words, folders[0])
-    schedule = Schedule(options.vilt_steps, learning_rate=7e-4, weight_decay=0.05, **common)
+    schedule = Schedule(options.vilt_steps, learning_rate=1e-3, weight_decay=0.05, **common)
     torch.manual_seed(options.seed)
     trainer, vilt_minutes = mini_vilt.train_vilt(material, trunk, vectors["vilt"], schedule, cache / "mini-vilt.pt")
     mini_vilt.save_vilt(trainer, folders[1])
