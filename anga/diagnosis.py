@@ -7,7 +7,7 @@ looked up in the token bank, which holds what the missing table took away; no mo
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -185,9 +185,11 @@ def separability(true: np.ndarray, made: np.ndarray, folds: int = 5) -> float:
     features = np.concatenate([true, made])
     is_made = np.repeat([0, 1], len(true))
     sample = np.tile(np.arange(len(true)), 2)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-    logit = cross_val_predict(model, features, is_made, groups=sample, cv=GroupKFold(folds), method="decision_function")
-    return score("binary", is_made, _two_columns(logit))["auroc"]
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=float(len(true))))
+    margin = cross_val_predict(
+        model, features, is_made, groups=sample, cv=GroupKFold(folds), method="decision_function"
+    )
+    return score("binary", is_made, _two_columns(margin))["auroc"]
 
 
 def spread_ratio(true: np.ndarray, made: np.ndarray) -> float:
