@@ -43,14 +43,14 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from anga import data_plots, plots
+from anga import plots
 from anga.datasets import SPLITS
 from anga.datasets.clipart import read_table
 from anga.diagnosis import probe_scores
 from anga.evaluation import METRIC_NAMES
 from anga.inputs import draw_table, load_config_dataset
 from anga.missing import MISSING_TYPES
-from anga.pictures import Tile, contact_sheet, sample_tile
+from anga.plots.pictures import Tile, contact_sheet, sample_tile
 from anga.runs import provenance
 from anga.study import Params
 
@@ -121,7 +121,7 @@ keep(contact_sheet(tiles), source.loc[rows, ["id", "text"]], "samples")
 # %%
 words = pd.DataFrame({"id": dataset.ids, "words": own.str.split().str.len()})
 repeated = own.duplicated(keep=False).mean()
-keep(data_plots.text_lengths(words), words, "text_lengths")
+keep(plots.data.text_lengths(words), words, "text_lengths")
 print(f"One word: {(words['words'] == 1).mean():.0%} of the texts. Median: {words['words'].median():.0f} words.")
 print(f"Text shared with another sample: {repeated:.0%}.")
 
@@ -176,7 +176,7 @@ labels = dataset.labels[train]
 per_class = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(dataset.classes))
 counts = pd.DataFrame({"class": dataset.classes, "samples": per_class.astype(int)})
 counts = counts.sort_values("samples", ascending=False, kind="stable", ignore_index=True)
-keep(data_plots.class_counts(counts), counts, "class_counts")
+keep(plots.data.class_counts(counts), counts, "class_counts")
 first, last = counts.iloc[0], counts.iloc[-1]
 print(f"Commonest: {first['class']} ({first['samples']}). Rarest: {last['class']} ({last['samples']}).")
 
@@ -238,7 +238,7 @@ features = {"text": text_features, "image": image_features, "both": np.hstack([t
 
 # %%
 scores = probe_scores(dataset, features)
-keep(data_plots.probe_scores(scores, METRIC_NAMES[dataset.metric]), scores, "one_modality")
+keep(plots.data.probe_scores(scores, METRIC_NAMES[dataset.metric]), scores, "one_modality")
 for row in scores.itertuples():
     print(f"{row.features}: {row.score:.3f} [{row.low:.3f}, {row.high:.3f}]")
 
@@ -264,7 +264,7 @@ strips = pd.concat(
     pd.DataFrame({"missing_type": k, "row": rows, "has_text": t.has_text[rows], "has_image": t.has_image[rows]})
     for k, t in tables.items()
 )
-keep(data_plots.missing_strips(tables, rows), strips, "missing_tables")
+keep(plots.data.missing_strips(tables, rows), strips, "missing_tables")
 
 # %% [markdown]
 # **What you should see:** at most one white box per column. A column without a white box is a *complete* sample. The
@@ -324,7 +324,7 @@ for rate in np.arange(0, 1, 0.1).round(1):
             samples = int(left[column[counts["class"][place]]])
             draws.append({"missing_rate": rate, "seed": seed, "rank": rank, "samples": samples})
 draws = pd.DataFrame(draws)
-keep(data_plots.complete_per_class(draws), draws, "rates_and_seeds")
+keep(plots.data.complete_per_class(draws), draws, "rates_and_seeds")
 
 # %% [markdown]
 # **What you should see:** lines fall with the rate; bands (lowest to highest of ten seeds) are wide where samples are

@@ -46,13 +46,13 @@ import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_auc_score
 
-from anga import data_plots, plots
 from anga import diagnosis as dg
+from anga import plots
 from anga.datasets.clipart import read_table
 from anga.encoders import embed_dataset
 from anga.evaluation import METRIC_NAMES
 from anga.inputs import prepare, retrieve
-from anga.pictures import contact_sheet, sample_tile
+from anga.plots.pictures import contact_sheet, sample_tile
 from anga.retriever import MemoryBank, Retriever
 from anga.runs import provenance
 from anga.statistics import mean_interval
@@ -114,7 +114,7 @@ def pair_cosines(rows):
 
 
 pairs = pair_cosines(test).sort_values("kind", kind="stable", ignore_index=True)
-keep(data_plots.cosines(pairs), pairs, "cosines")
+keep(plots.data.cosines(pairs), pairs, "cosines")
 
 # %% [markdown]
 # How well does the cosine alone tell a picture's own text from another one? AUROC: 0.5 is chance, 1 is always right. We
@@ -147,7 +147,7 @@ features = {"text": text_embeddings, "image": image_embeddings}
 features["both"] = np.hstack([text_embeddings, image_embeddings])
 features["both + product"] = np.hstack([features["both"], text_embeddings * image_embeddings])
 scores = dg.probe_scores(dataset, features)
-keep(data_plots.probe_scores(scores, METRIC_NAMES[dataset.metric]), scores, "probes")
+keep(plots.data.probe_scores(scores, METRIC_NAMES[dataset.metric]), scores, "probes")
 for row in scores.itertuples():
     print(f"{row.features}: {row.score:.3f} [{row.low:.3f}, {row.high:.3f}]")
 
@@ -286,7 +286,7 @@ print(f"Tokens per text: {length[lost_text].mean():.1f} in truth, {made_length.m
 
 # %%
 errors = dg.reconstruction_errors(inputs, "test", seed=config.mask_seed)
-keep(data_plots.errors_by_source(errors), errors, "errors")
+keep(plots.data.errors_by_source(errors), errors, "errors")
 
 # %%
 means = errors.pivot_table(index="source", columns="modality", values="error")
@@ -356,7 +356,7 @@ def token_map(modality, neighbour_ids, rows):
 
 maps = [token_map("text", neighbours.text, lost_text), token_map("image", neighbours.image, lost_image)]
 maps = pd.concat(maps, ignore_index=True)
-keep(data_plots.token_maps(maps), maps, "token_maps")
+keep(plots.data.token_maps(maps), maps, "token_maps")
 
 # %% [markdown]
 # A map bends distances, so numbers go with it. *Separability*: how well does a linear classifier tell reconstructed
@@ -397,7 +397,7 @@ sweep[sweep["top_k"].isin([1, config.top_k])].round(3)
 # The same numbers as curves over K (`top_k`).
 
 # %%
-keep(data_plots.errors_by_k(sweep), sweep, "top_k")
+keep(plots.data.errors_by_k(sweep), sweep, "top_k")
 best = sweep[sweep["source"] == "retrieved"].sort_values("error").groupby("modality", sort=False).first()
 print(", ".join(f"lost {modality}: smallest error at K = {row.top_k}" for modality, row in best.iterrows()))
 
@@ -426,7 +426,7 @@ banks = pd.DataFrame(
     [(*key, *mean_interval(errors)) for key, errors in grouped],
     columns=["memory_bank", "split", "modality", "mean", "low", "high"],
 )
-keep(data_plots.errors_by_bank(banks), banks, "banks")
+keep(plots.data.errors_by_bank(banks), banks, "banks")
 
 # %% [markdown]
 # Where does the difference come from? Two counts: how much of what the full bank lends to training samples was itself

@@ -51,7 +51,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import grad
 
-from anga import Case, GradientAligner, Group, method_plots, plots, training_plots
+from anga import Case, GradientAligner, Group, plots
 from anga.aligner import align, align_gradients, gramian
 from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.diagnosis import reconstruction_errors
@@ -145,7 +145,7 @@ values = np.linspace(-0.3, 1.7, 101)
 grid = pd.DataFrame([(a, b) for a in values for b in values], columns=["w_text", "w_image"])
 squares = ((x.numpy() @ grid.to_numpy().T - label.numpy()[:, None]) ** 2) / 2
 grid["complete"], grid["reconstructed"] = squares[:60].mean(0), squares[60:].mean(0)
-keep(method_plots.toy_paths(grid, pooled_path), pooled_path, "toy_pooled")
+keep(plots.method.toy_paths(grid, pooled_path), pooled_path, "toy_pooled")
 
 # %%
 start, end = pooled_path.iloc[0], pooled_path.iloc[-1]
@@ -248,7 +248,7 @@ plan = pd.DataFrame({"epoch": range(config.epochs)})
 growth = config.lambda_min, config.lambda_max, config.grow_epochs
 plan["ratio"] = [anchor_ratio(z, *growth) for z in plan["epoch"]]
 plan["admitted"] = np.floor(plan["ratio"] * n_reconstructed + 1e-9).astype(int)
-keep(method_plots.curriculum(plan), plan, "curriculum")
+keep(plots.method.curriculum(plan), plan, "curriculum")
 
 # %% [markdown]
 # **What you should see:** the number of admitted samples climbs for `grow_epochs` epochs and then stays. A run that
@@ -353,7 +353,7 @@ for case, cosine in {"inside": 0.75, "outside": tau / 2, "opposite": -0.6}.items
     for name, vector in {"anchor": g_A, "before": g_M, "after": aligned(g_M, g_A, tau)}.items():
         arrows.append({"case": case, "vector": name, "x": vector[0].item(), "y": vector[1].item()})
 arrows = pd.DataFrame(arrows)
-keep(method_plots.cone(arrows, tau), arrows, "cone")
+keep(plots.method.cone(arrows, tau), arrows, "cone")
 
 # %% [markdown]
 # **What you should see:** inside, nothing changes (both arrows coincide). Outside, the arrow is shortened sideways
@@ -372,7 +372,7 @@ for threshold in (tau, 0.7):
         direction = torch.cosine_similarity(after, g_A, dim=0).item()
         rows.append((threshold, cosine, direction, shrink, after.norm().item()))
 curve = pd.DataFrame(rows, columns=["cos_threshold", "cosine", "cosine_after", "shrink", "length"])
-keep(method_plots.shrinking(curve), curve, "shrinking")
+keep(plots.method.shrinking(curve), curve, "shrinking")
 
 # %% [markdown]
 # **What you should see:** left, the direction is held at τ for every cosine between 0 and τ. Right, the length grows
@@ -393,7 +393,7 @@ for form, (power, lengths) in forms.items():
         after = aligned(turned(cosine), turned(1, length), tau, power)
         rows.append((form, length, cosine, (after[1] / after.norm()).item()))
 printed = pd.DataFrame(rows, columns=["form", "anchor_norm", "cosine", "cosine_after"])
-keep(method_plots.printed_projection(printed, tau), printed, "printed_eq10")
+keep(plots.method.printed_projection(printed, tau), printed, "printed_eq10")
 
 # %%
 ends = printed.groupby("form")["cosine_after"].agg(["min", "max"])
@@ -439,7 +439,7 @@ weights
 cone_path = descend(lambda g_C, g_M: g_C + aligned(g_M, g_C, tau)).assign(rule="cone")
 means_path = descend(lambda g_C, g_M: g_C + g_M).assign(rule="group_means")
 paths = pd.concat([pooled_path, means_path, cone_path])
-keep(method_plots.toy_paths(grid, paths), paths, "toy_rules")
+keep(plots.method.toy_paths(grid, paths), paths, "toy_rules")
 
 # %%
 for rule, path in paths.groupby("rule", sort=False):
@@ -582,7 +582,7 @@ for task, seed in product(("both needed", "either helps"), range(6)):
 # %%
 scores = pd.DataFrame(records, columns=["task", "subset", "rule", "seed", "accuracy"])
 toy_table = mean_intervals(scores, ["task", "subset", "rule"], "accuracy")
-keep(method_plots.toy_scores(toy_table), toy_table, "toy_scores")
+keep(plots.method.toy_scores(toy_table), toy_table, "toy_scores")
 
 # %% [markdown]
 # The intervals contain luck that all rules share: data and first weights. The difference between rules on the same
@@ -652,7 +652,7 @@ shares.round(4).T
 names = telemetry["case"].map(lambda code: Case(code).name.lower().replace("_", " "))
 case_table = pd.crosstab(telemetry["epoch"], names, normalize="index").stack().reset_index()
 case_table.columns = ["epoch", "case", "share"]
-keep(training_plots.case_shares(case_table), case_table, "cases")
+keep(plots.training.case_shares(case_table), case_table, "cases")
 
 # %%
 total = names.value_counts(normalize=True)
@@ -671,7 +671,7 @@ print(f"Of the gradients of remaining samples, {dropped:.0%} were dropped.")
 levels = [0.05, 0.25, 0.5, 0.75, 0.95]
 quantiles = telemetry.groupby("epoch")["cosine"].quantile(levels).unstack().reset_index()
 quantiles.columns = ["epoch", "q05", "q25", "q50", "q75", "q95"]
-keep(training_plots.cosines_by_epoch(quantiles, tau), quantiles, "cosines")
+keep(plots.training.cosines_by_epoch(quantiles, tau), quantiles, "cosines")
 
 # %%
 later = telemetry.loc[telemetry["epoch"] > 0, "cosine"]
@@ -705,7 +705,7 @@ real = [cosine_of(rows, codes[rows]) for rows in rows_of]
 by_lot = [cosine_of(rows, lot.permutation(codes[rows])) for rows in rows_of]
 kinds = np.repeat(["real", "by lot"], len(real))
 reference = pd.DataFrame({"groups": kinds, "cosine": real + by_lot})
-keep(training_plots.cosine_reference(reference, tau), reference, "cosine_reference")
+keep(plots.training.cosine_reference(reference, tau), reference, "cosine_reference")
 
 # %%
 mean, low, high = mean_interval(np.subtract(real, by_lot))
@@ -732,7 +732,7 @@ norms["group"] = norms["group"].str.removeprefix("norm_")
 by_group = norms.groupby(["epoch", "group"])["norm"]
 norm_table = by_group.quantile([0.25, 0.5, 0.75]).unstack().reset_index()
 norm_table.columns = ["epoch", "group", "q25", "q50", "q75"]
-keep(training_plots.gradient_norms(norm_table), norm_table, "norms")
+keep(plots.training.gradient_norms(norm_table), norm_table, "norms")
 
 # %% [markdown]
 # **What you should see:** two things set these lengths. One is how much a group still has to learn. The other is its
@@ -776,7 +776,7 @@ ranks = samples["entropy"].rank(method="first")
 samples["bin"] = pd.qcut(ranks, min(8, max(1, len(samples) // 5)), labels=False)
 binned = mean_intervals(samples, ["bin"], "error")
 binned["entropy"] = samples.groupby("bin")["entropy"].mean().to_numpy()
-keep(training_plots.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error")
+keep(plots.training.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error")
 
 # %%
 questions = {"entropy and error": ("entropy", "error"), "entropy and loss": ("entropy", "loss")}
@@ -809,7 +809,7 @@ curves = [
     for i, run in enumerate(several)
 ]
 curves = pd.concat(curves, ignore_index=True)
-keep(training_plots.learning_curves(curves, metric), curves, "learning_curves")
+keep(plots.training.learning_curves(curves, metric), curves, "learning_curves")
 
 # %% [markdown]
 # **What you should see:** thin lines are single runs. If the thin lines of one variant lie further apart than the thick
@@ -827,7 +827,7 @@ table = variants_table(study_params, outputs, progress=False)
 folder = Path(outputs) / "tables" / place
 folder.mkdir(parents=True, exist_ok=True)
 table.to_csv(folder / "variants.csv", index=False)
-keep(plots.scores_by_subset(table, metric), table, "scores")
+keep(plots.training.scores_by_subset(table, metric), table, "scores")
 
 # %%
 print(f"{metric}; 95 % intervals over {table['over'].iloc[0]}, {len(runs)} run(s) per variant")
@@ -844,7 +844,7 @@ for first, second in pairwise(VARIANTS):
         difference = paired_difference(results[first], results[second], dataset, subset)
         rows.append((f"{second}\nminus {first}", subset, *difference))
 added = pd.DataFrame(rows, columns=["step", "subset", "mean", "low", "high"])
-keep(training_plots.differences(added, metric), added, "differences")
+keep(plots.training.differences(added, metric), added, "differences")
 
 # %% [markdown]
 # **What you should see:** points to the right of zero are gains, to the left losses. An interval that contains zero

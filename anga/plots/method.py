@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
-from anga.plots import PALETTE
+from anga.plots.style import PALETTE
 
 # Grey and line style tell the rules apart where colour is lost.
 RULES = {

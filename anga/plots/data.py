@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from anga.missing import MissingTable
-from anga.plots import PALETTE
+from anga.plots.style import PALETTE
 
 # Each source of tokens has one colour, one marker and one line, so that they differ in grey as well.
 SOURCE_STYLES = {

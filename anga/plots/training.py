@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
-from anga.plots import MARKERS, PALETTE
+from anga.plots.style import MARKERS, PALETTE
 
 # Light to dark and with hatches: the cases must differ in grey.
 CASES = {
@@ -160,3 +161,31 @@ def differences(table: pd.DataFrame, metric: str) -> Figure:
     axes.set_xlabel(f"difference in {metric}")
     figure.legend(loc="outside upper center", ncols=3, title="test samples")
     return figure
+
+
+def scores_by_subset(table: pd.DataFrame, metric: str) -> Figure:
+    """Means with 95 % intervals of each variant on each subset.
+
+    Args:
+        table: columns variant, subset, mean, low, high.
+        metric: label of the score axis.
+    """
+    variants, subsets = list(table["variant"].unique()), list(table["subset"].unique())
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    for i, variant in enumerate(variants):
+        rows = table[table["variant"] == variant].set_index("subset").loc[subsets]
+        x = np.arange(len(subsets)) + (i - (len(variants) - 1) / 2) * 0.16
+        draw_interval(axes, x, rows, variant)
+    axes.set_xticks(range(len(subsets)), subsets)
+    axes.set_xlabel("test samples")
+    axes.set_ylabel(metric)
+    axes.grid(axis="x", visible=False)
+    figure.legend(loc="outside upper center", ncols=len(variants))
+    return figure
+
+
+def draw_interval(axes: Axes, x: np.ndarray, rows: pd.DataFrame, variant: str) -> None:
+    """Points with error bars in a variant's colour and marker."""
+    error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
+    colour, marker = PALETTE.get(variant, "#444444"), MARKERS.get(variant, "o")
+    axes.errorbar(x, rows["mean"], error, fmt=marker, color=colour, capsize=3, label=variant, markeredgecolor="black")

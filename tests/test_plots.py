@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from anga.missing import MissingTable
-from anga.pictures import CHARACTERS, Tile, _wrapped, contact_sheet, sample_tile
+from anga.plots.pictures import CHARACTERS, Tile, _wrapped, contact_sheet, sample_tile
 
 
 @pytest.fixture(autouse=True)
