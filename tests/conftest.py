@@ -24,11 +24,7 @@ def binary_world(world_of) -> World:
     return world_of("binary")
 
 
-@pytest.fixture(autouse=True)
-def one_thread_for_tiny_tensors(request):
-    """Splitting tensors this small between threads costs ten times what it saves."""
-    threads = torch.get_num_threads()
-    if "world_of" in request.fixturenames:
-        torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Splitting tensors as small as those of tests costs more than it saves, ten times as much on a busy machine."""
+    torch.set_num_threads(1)

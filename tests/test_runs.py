@@ -15,7 +15,7 @@ import torch
 from test_training import assert_same
 from tiny_world import tiny_config
 
-from anga import runs
+from anga import Config, load_dataset, runs
 from anga.errors import AngaError
 from anga.result import Result
 from anga.runs import is_finished, run, run_folder
@@ -117,6 +117,22 @@ def test_the_folder_holds_all_that_a_reader_needs(trained, binary_world, tmp_pat
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name], "no scratch is left"
 
 
+def test_the_embedded_checkpoints_serve_a_run_from_pictures_to_scores(monkeypatch, tmp_path):
+    """Every step on the real path, on forty training and twenty other drawings."""
+    pairs = load_dataset("clipart-pairs")
+    rows = np.concatenate([pairs.rows(split)[:n] for split, n in (("train", 40), ("validation", 10), ("test", 10))])
+    names = ("ids", "texts", "labels", "split")
+    few = {name: getattr(pairs, name)[rows] for name in names}
+    images = [pairs.images[number] for number in pairs.image_rows[rows]]
+    few = replace(pairs, images=images, image_rows=np.arange(60), content_hash="", **few)
+    for module in ("anga.inputs", "anga.runs"):
+        monkeypatch.setattr(f"{module}.load_config_dataset", lambda config: few)
+    config = Config(missing_type="both", missing_rate=0.5, epochs=2, batch_size=8, top_k=3, device="cpu")
+    first = quiet(config, tmp_path)
+    assert_same(quiet(config, tmp_path), first)
+    assert first.history["loss"][1] < first.history["loss"][0] and 0 <= first.score() <= 1
+
+
 # --- interrupted
 
 
@@ -167,7 +183,7 @@ def test_two_processes_that_ask_for_the_same_run_do_it_once(here, tmp_path):
     quiet(CONFIG, tmp_path / "made")
     program = textwrap.dedent(f"""
         import os, pathlib, time
-        from anga import runs
+        from anga import Config, load_dataset, runs
         from anga.config import Config
 
         def train(*_, **__):

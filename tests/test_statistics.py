@@ -127,6 +127,15 @@ def test_paired_difference_is_the_mean_difference_of_scores(dataset, subset):
     assert paired_difference(first, first, dataset, subset) == (0, 0, 0)
 
 
+def test_paired_interval_is_over_test_samples_and_over_runs(dataset):
+    one_pair = [result(dataset, 0.5)], [result(dataset, 1.0)]
+    mean, low, high = paired_difference(*one_pair, dataset)
+    assert low < mean - 0.01 < mean + 0.01 < high, "one pair still has its test samples"
+    gains = [result(dataset, skill, s, noise=s) for s, skill in enumerate((0.5, 2.5))]
+    mean, low, high = paired_difference([result(dataset, 0.5, s, noise=s) for s in range(2)], gains, dataset)
+    assert low < 0.1 * mean and high > 1.9 * mean, "no gain in the first pair, twice the mean in the second"
+
+
 def test_pairing_sees_through_the_noise_that_both_runs_share(dataset):
     first = [result(dataset, 0.5, s, noise=s) for s in range(2)]
     paired = [result(dataset, 0.6, s, noise=s) for s in range(2)]

@@ -373,6 +373,14 @@ def test_running_ranks_come_from_last_epochs_logits_without_an_extra_pass(binary
     assert len(ranked) == 1, "only the first epoch has no logits to look back at"
 
 
+def test_random_admission_draws_anew_each_epoch_as_many_as_ranks_would_admit(binary_world, watch):
+    assigned = watch("assign_groups")
+    fit(binary_world, admission="random")
+    admitted = [set(np.flatnonzero(group == Group.ADMITTED)) for _, _, group in assigned]
+    assert [len(rows) for rows in admitted] == [6, 10, 15]
+    assert admitted[0] - admitted[1] and admitted[1] - admitted[2]
+
+
 @pytest.mark.parametrize(
     ("knobs", "passes"),
     [({}, 3), ({"admission": "random"}, 0), ({"use_alignment": False}, 0), ({"lambda_min": 0.0, "lambda_max": 0.0}, 0)],
