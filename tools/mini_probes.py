@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from tqdm import tqdm
 
 from anga.backbone import Backbone
 from anga.datasets import Dataset, load_dataset
@@ -15,18 +17,21 @@ from anga.encoders import ClipEncoder
 
 MAX_LENGTH = 40  # tokens
 BLOCK = 128  # samples encoded at once
-C_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+C_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RESAMPLES = 1000
 Interval = tuple[float, float, float]  # value, lower and upper end of the 95 % interval
 
 
-def encode_collection(backbone: Backbone, dataset: Dataset) -> Tensor:
-    """float16 [pictures, n_v, d]: the image tokens of the whole collection."""
-    blocks = []
-    for start in range(0, len(dataset.images), BLOCK):
-        stop = min(start + BLOCK, len(dataset.images))
-        blocks.append(backbone.embed_image(backbone.preprocess([dataset.picture(i) for i in range(start, stop)])))
-    return torch.cat(blocks)
+def encode_collection(backbone: Backbone, dataset: Dataset) -> tuple[Tensor, np.ndarray]:
+    """(image tokens [pictures, n_v, d], pooled trunk features [pictures, 1280]) of the whole collection."""
+    stem = backbone.vilt.embeddings.patch_embeddings.projection
+    tokens, pooled = [], []
+    for start in tqdm(range(0, len(dataset.images), 8), desc="pictures", unit="batch"):
+        numbers = range(start, min(start + 8, len(dataset.images)))
+        grid = stem.trunk.forward_features(backbone.preprocess([dataset.picture(i) for i in numbers]))
+        tokens.append(backbone.embed_cells(F.conv2d(grid, stem.weight, stem.bias)))
+        pooled.append(grid.mean((2, 3)))
+    return torch.cat(tokens), torch.cat(pooled).numpy()
 
 
 def outputs(backbone: Backbone, dataset: Dataset, pictures: Tensor) -> dict[str, np.ndarray]:

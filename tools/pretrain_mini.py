@@ -128,7 +128,9 @@ def describe(options: argparse.Namespace) -> dict[str, str | int]:
 
 def machine(options: argparse.Namespace) -> str:
     """The kind of machine, in general words."""
-    return "one GPU" if options.device.startswith("cuda") else f"{options.threads} CPU threads ({platform.machine()})"
+    if options.device.startswith("cuda"):
+        return "one GPU"
+    return f"{options.threads} CPU thread{'s' * (options.threads > 1)} ({platform.machine()})"
 
 
 def keep_memory() -> None:
