@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
@@ -65,8 +66,9 @@ def probe(features: np.ndarray, dataset: Dataset) -> Interval:
     """Score of a logistic regression on frozen features; C by the validation split, scored on the test split."""
     train, validation, test = (dataset.rows(split) for split in ("train", "validation", "test"))
     scaled = StandardScaler().fit(features[train]).transform(features)
-    best = max(C_GRID, key=lambda c: _score(_predict(scaled, dataset, train, validation, c), dataset, validation))
-    predicted = _predict(scaled, dataset, train, test, best)
+    with threadpool_limits(1):  # many small problems: threads only get in each other's way
+        best = max(C_GRID, key=lambda c: _score(_predict(scaled, dataset, train, validation, c), dataset, validation))
+        predicted = _predict(scaled, dataset, train, test, best)
     return bootstrap(lambda pick: _score(predicted[pick], dataset, test[pick]), len(test))
 
 
