@@ -43,6 +43,8 @@ class AngaModel(nn.Module):
 
     def encode(self, batch: Batch, prompts: torch.Tensor | None) -> torch.Tensor:
         """The joint representation e `[B, d]` (Eq. 1): the [CLS] output of the frozen transformer."""
+        if batch.pooled is not None:
+            return batch.pooled
         return self.backbone.encode(
             batch.text, batch.text_mask, batch.image, batch.image_mask, prompts, self.prompt_layer
         )

@@ -35,17 +35,19 @@ class Batch:
         image, image_mask: float `[B, n_v, d]`, bool `[B, n_v]`.
         text_pool, text_pool_mask: the neighbours' texts `[B, K, n_t, d]`, `[B, K, n_t]`; None without an adapter.
         image_pool: the neighbours' images `[B, K, n_v, d]`; None without an adapter.
+        pooled: the frozen backbone's output `[B, d]`, where it is known already; all tokens are None then.
     """
 
     rows: torch.Tensor
     labels: torch.Tensor
-    text: torch.Tensor
-    text_mask: torch.Tensor
-    image: torch.Tensor
-    image_mask: torch.Tensor
+    text: torch.Tensor | None = None
+    text_mask: torch.Tensor | None = None
+    image: torch.Tensor | None = None
+    image_mask: torch.Tensor | None = None
     text_pool: torch.Tensor | None = None
     text_pool_mask: torch.Tensor | None = None
     image_pool: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -20,6 +20,7 @@ from anga.gradients import FORMS, Group
 from anga.inputs import Inputs, prepare
 from anga.model import AngaModel
 from anga.result import Result, peak_memory_mb
+from anga.tokens import Batch
 
 EVALUATION_BATCH = 256
 
@@ -73,6 +74,8 @@ class TrainingState:
         self.train_rows = self.dataset.rows("train")
         self.model, self.device = build_model(config, inputs), inputs.bank.device
         self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
+        if self.model.adapter is None:
+            self.make_batch = self._encoded_batches(np.arange(len(self.dataset)))
         learned = list(self.model.trainable().values())
         self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -83,6 +86,21 @@ class TrainingState:
         self.telemetry: list[pd.DataFrame] = []
         self.steps: list[dict[str, torch.Tensor]] = []
         self.seconds, self.started = 0.0, time.perf_counter()
+
+    @torch.no_grad()
+    def _encoded_batches(self, rows: np.ndarray):
+        """A batch maker that runs no backbone: without prompts its output never changes, so it is computed once."""
+        pooled = []
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            with self.autocast():
+                pooled.append(self.model.encode(self.make_batch(rows[start : start + EVALUATION_BATCH]), None).float())
+        pooled, labels = torch.cat(pooled), self.make_batch.labels
+
+        def make_batch(rows: np.ndarray) -> Batch:
+            index = torch.from_numpy(rows).to(self.device)
+            return Batch(rows=index, labels=labels[index], pooled=pooled[index])
+
+        return make_batch
 
     def _rate(self, step: int) -> float:
         """Linear warm-up over the first part of all steps, then linear decay to zero."""

@@ -107,7 +107,9 @@ def test_lost_tokens_are_zero_and_masked_and_cls_stays(binary_world):
 def test_selected_samples_are_a_batch_of_their_own(binary_world):
     inputs = binary_world.inputs(tiny_config())
     batch, index = inputs.batch_maker(True)(np.arange(20, 32)), torch.tensor([7, 2, 11])
-    for name, value in vars(batch.select(index)).items():
+    selected = vars(batch.select(index))
+    assert selected.pop("pooled") is None
+    for name, value in selected.items():
         assert torch.equal(value, getattr(batch, name)[[7, 2, 11]])
     zero_filled = binary_world.inputs(tiny_config(**VARIANTS["zero-filled"])).batch_maker(False)(np.arange(5))
     assert zero_filled.select(index[1:2]).text_pool is None

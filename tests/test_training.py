@@ -471,3 +471,12 @@ def test_history_has_one_row_per_epoch(binary_world):
     np.testing.assert_allclose(table["loss"], means)
     np.testing.assert_allclose(table["admitted"], [6 / 60, 10 / 60, 15 / 60])
     assert table["seconds"].is_monotonic_increasing and result.peak_memory_mb > 50
+
+
+def test_encoding_once_without_an_adapter_equals_encoding_in_every_step(binary_world):
+    config = tiny_config(**VARIANTS["retrieval only"])
+    inputs = binary_world.inputs(config)
+    state, rows = TrainingState(config, inputs), np.arange(len(inputs.dataset))
+    with torch.no_grad():
+        in_a_step = state.model(inputs.batch_maker(False)(rows[5:14]))
+    torch.testing.assert_close(state.logits(rows[5:14]), in_a_step, rtol=1e-5, atol=1e-5)
