@@ -607,12 +607,12 @@ gains.round(3)
 # %% [markdown]
 # ## 10. What happens in real training?
 #
-# First one look at training itself: two epochs of full ANGA with a progress bar. The checkpoint goes to a temporary
+# First one look at training itself: one epoch of full ANGA with a progress bar. The checkpoint goes to a temporary
 # folder; we use it again below.
 
 # %%
 checkpoint = Path(tempfile.mkdtemp()) / "live.pt"
-live_config = config.with_(epochs=2)
+live_config = config.with_(epochs=1)
 live = train(live_config, outputs, checkpoint, inputs=inputs)
 print(f"{len(live.telemetry)} steps in {live.seconds:.0f} s")
 
