@@ -153,8 +153,8 @@ for row in scores.itertuples():
 
 # %% [markdown]
 # **What you should see:** in `clipart-pairs` text or picture alone stay at chance, and so does "both"; only comparing
-# helps. In the other two tasks each modality alone knows much, and both together know most. So a lost modality costs
-# little there if the other one is left, and everything in `clipart-pairs`.
+# helps. In the other two tasks each modality alone knows a good part, and both together know most. So losing a modality
+# costs a part there, and everything in `clipart-pairs`.
 
 # %% [markdown]
 # ## 3. Who are the neighbours?
@@ -387,9 +387,9 @@ sweep[sweep["top_k"].isin([1, config.top_k])].round(3)
 # **What you should see:** the gap is there: averaged tokens huddle together (spread well below 1), and a classifier
 # tells made texts from true ones nearly always. But averages of *random* donors show the same gap, so it cannot be one
 # of meaning. And some of it is there for one random donor (K = 1), whose text *is* a true text: training and test
-# splits hold different series. What averaging adds is larger for texts than for pictures, since a text made of K is
-# also longer (section 5). So the visible gap tells of splits and averaging more than of meaning, and a small gap is no
-# sign of a good reconstruction: K = 1 has the smallest and the largest error.
+# splits hold different series. Averaging adds more to it for texts than for pictures, since a text made of K texts is
+# also longer (section 5). So the visible gap tells of splits and averaging more than of meaning. Nor is a small gap a
+# sign of a good reconstruction: with K = 1 a made text is hardest to tell from a true one, and its error is largest.
 
 # %% [markdown]
 # ## 8. How many neighbours?
@@ -403,9 +403,10 @@ print(", ".join(f"lost {modality}: smallest error at K = {row.top_k}" for modali
 
 # %% [markdown]
 # **What you should see:** the error falls quickly with K, with and without retrieval: most of the fall is averaging.
-# The distance between filled and open marks is what retrieval adds. Pictures approach the bank's mean (the line at 1)
-# from above; texts need not, since a longer list of texts makes a longer text (section 5). The smallest *distance* is
-# not the best *prediction* either: the adapter of notebook 04 reads the K neighbours' own tokens, not their average.
+# The distance between filled and open marks is what retrieval adds. Random pictures approach the bank's mean (the line
+# at 1), retrieved ones get a little below it. Texts stay above it, since more texts make a longer one (section 5). The
+# smallest *distance* is not the best *prediction* either: the adapter of notebook 04 reads the K neighbours' own
+# tokens, not their average.
 
 # %% [markdown]
 # ## 9. What would a full memory bank change?
@@ -430,7 +431,8 @@ keep(plots.data.errors_by_bank(banks), banks, "banks")
 
 # %% [markdown]
 # Where does the difference come from? Two counts: how much of what the full bank lends to training samples was itself
-# lost; and how many neighbours belong to the query's own group (the same series; see `01_data`).
+# lost; and how many neighbours belong to the query's own group (the same series; see `01_data`). The last two lines are
+# the errors of training samples that have a neighbour of their own group, and of those that have none.
 
 # %%
 hidden = [~table.has_text[full.neighbours.text[dg.lost_rows(table, train, "text")]]]
@@ -441,13 +443,16 @@ for name, source in {"observed": inputs, "full": full}.items():
     for split, rows in {"training": train, "test": test}.items():
         kin = (group[source.neighbours.text[rows]] == group[rows][:, None]).mean()
         print(f"{name} bank, {split} queries: {kin:.0%} of the neighbours are from the query's own group.")
+has_kin = (group[neighbours.text] == group[:, None]).any(1)
+for kin, found in parts[0].groupby(has_kin[parts[0]["row"]])["error"]:
+    print(f"observed bank, training queries {'with' if kin else 'without'} own group: mean error {found.mean():.2f}.")
 
 # %% [markdown]
 # **What you should see:** the full bank is closer, above all for training samples. For them it is an *oracle*: a part
 # of what it lends is what other training samples have lost, and somebody who has only the incomplete data cannot look
-# it up. For test samples the full bank merely has more donors. There is a second lesson: training samples find drawings
-# of their own series, test samples never do. So reconstructions are better in training than at test time, and a model
-# may learn to trust them more than it should.
+# it up. For test samples the full bank merely has more donors, which changes little. There is a second lesson, and it
+# holds for both banks: many training samples find drawings of their own series, test samples never do. So
+# reconstructions are better in training than at test time, and a model may learn to trust them more than it should.
 
 # %% [markdown]
 # ## Summary
@@ -459,7 +464,8 @@ for name, source in {"observed": inputs, "full": full}.items():
 #   are hardly closer to the truth than those of random donors.
 # - The "semantic gap" of Fig. 6 can be measured, but random donors show the same one: it tells of averaging and of
 #   different splits more than of meaning.
-# - The full bank lends what is lost. And training samples find their own series, which test samples cannot.
+# - The full bank lends what is lost. With either bank, training samples find their own series, which test samples
+#   cannot; their reconstructions are closer to the truth.
 
 # %% [markdown]
 # ## Exercises
