@@ -43,7 +43,7 @@ def train(
         inputs: what `prepare(config)` returned, if it is at hand.
 
     Raises:
-        AngaError: the loss is no longer finite, or the checkpoint belongs to another config.
+        AngaError: the loss is no longer finite, or the checkpoint belongs to another config or other data.
     """
     state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
     state.load(checkpoint)
@@ -71,6 +71,7 @@ class TrainingState:
 
     def __init__(self, config: Config, inputs: Inputs):
         self.config, self.dataset, self.table = config, inputs.dataset, inputs.table
+        self.identity = config.identity() + inputs.dataset.content_hash
         self.train_rows = self.dataset.rows("train")
         self.model, self.device = build_model(config, inputs), inputs.bank.device
         self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
@@ -243,7 +244,7 @@ class TrainingState:
         if path is None:
             return
         kept = {name: getattr(self, name) for name in self.KEPT}
-        kept |= {"identity": self.config.identity(), "seconds": self.elapsed(), "weights": self.weights()}
+        kept |= {"identity": self.identity, "seconds": self.elapsed(), "weights": self.weights()}
         kept |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
         partial = Path(f"{path}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -254,13 +255,13 @@ class TrainingState:
         """Take up a saved state, if there is one.
 
         Raises:
-            AngaError: the file cannot be read, or belongs to another config.
+            AngaError: the file cannot be read, or belongs to another config or other data.
         """
         if path is None or not Path(path).exists():
             return
         try:
             kept = torch.load(path, map_location=self.device, weights_only=False)
-            ours = kept["identity"] == self.config.identity()
+            ours = kept["identity"] == self.identity
             if ours:
                 self._take_up(kept)
         except Exception as error:  # a damaged pickle may raise anything
@@ -268,7 +269,9 @@ class TrainingState:
                 f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
             ) from None
         if not ours:
-            raise AngaError(f"{path}: this checkpoint belongs to another config; delete it or choose another path.")
+            raise AngaError(
+                f"{path}: this checkpoint belongs to another config or other data; delete it or choose another path."
+            )
 
     def _take_up(self, kept: dict) -> None:
         self.model.load_state_dict(kept["weights"], strict=False)

@@ -135,6 +135,14 @@ def test_a_checkpoint_of_another_config_is_refused(binary_world, tmp_path, knobs
         fit(binary_world, tmp_path / "state.pt", **knobs)
 
 
+def test_a_checkpoint_of_other_data_is_refused(binary_world, tmp_path):
+    fit(binary_world, tmp_path / "state.pt")
+    nothing = np.zeros(90, bool)
+    other = binary_world.with_garbage(~nothing, nothing, tmp_path)
+    with pytest.raises(AngaError, match="other data"):
+        fit(other, tmp_path / "state.pt")
+
+
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[100:], lambda b: b"garbage"])
 def test_a_damaged_checkpoint_is_one_clear_error(binary_world, tmp_path, damage):
     path = tmp_path / "state.pt"
