@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from anga.config import Config
+from anga.config import Config, read_yaml
 from anga.errors import AngaError
 from anga.runs import run
-from anga.study import demo, headline
+from anga.study import Params, demo, headline
 
 NOTEBOOKS = ("01_data", "02_retrieval", "04_anga")
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
@@ -51,13 +51,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = Config.from_yaml(options.params) if options.params else Config()
+    config = _read_config(options.params) if options.params else Config()
     result = run(config.with_(**_knobs(options.set)), options.outputs)
     scores = pd.DataFrame(result.metrics["test"]).T
     print(scores.to_string(float_format="{:.3f}".format))
     print(
         f"{result.seconds:.0f} s, {result.peak_memory_mb:.0f} MB, best epoch {_best_epoch(result)} of {config.epochs}"
     )
+
+
+def _read_config(path: str) -> Config:
+    """A file of knobs, or the first pair of seeds of a parameter file."""
+    if {"mask_seeds", "train_seeds"} & set(read_yaml(path)):
+        return Params.from_yaml(path).configs()[0]
+    return Config.from_yaml(path)
 
 
 def _best_epoch(result) -> int:

@@ -49,6 +49,14 @@ def test_set_changes_single_knobs(params, tmp_path):
     assert Result.load(run_folder(changed, tmp_path / "outputs")[0]).config == changed
 
 
+def test_a_parameter_file_runs_with_its_first_pair_of_seeds(params, tmp_path):
+    lines = [line for line in params.read_text().splitlines() if not line.startswith(("mask_seed", "train_seed"))]
+    params.write_text("\n".join([*lines, "mask_seeds: [3, 4]", "train_seeds: [5]"]))
+    assert call(params, tmp_path) == 0
+    config = tiny_config(epochs=1, mask_seed=3, train_seed=5)
+    assert Result.load(run_folder(config, tmp_path / "outputs")[0]).config == config
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
