@@ -4,8 +4,9 @@
 # interpreter is used as it is (an active virtual or conda environment, say) and nothing is installed unasked.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint notebooks lab bench clean
+.PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
+PARAMS ?= clipart
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -33,6 +34,15 @@ endif
 
 demo: $(READY)  ## run the study on the embedded data: three notebooks, one table
 	@$(RUN) -m anga demo
+
+plan: $(READY)  ## list what reproduce would do, what is finished, and the time left (PARAMS=clipart)
+	@$(RUN) -m anga plan --params params/$(PARAMS)
+
+reproduce: $(READY)  ## run the whole study and write outputs/report/index.html (PARAMS=clipart, quick)
+	@$(RUN) -m anga reproduce --params params/$(PARAMS)
+
+reference: reproduce  ## the same, and keep its report as outputs/reference, the edition in the repository
+	@rm -rf outputs/reference && cp -R outputs/report outputs/reference && du -sh outputs/reference
 
 test: $(READY)  ## run all tests, notebooks included
 	@$(RUN) -m pytest

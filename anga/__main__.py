@@ -1,4 +1,4 @@
-"""Command line: python -m anga {demo, run}."""
+"""Command line: python -m anga {demo, plan, reproduce, run}."""
 
 import argparse
 import sys
@@ -9,10 +9,10 @@ import yaml
 
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
+from anga.parameters import ParameterSet, Params
 from anga.runs import run
-from anga.study import Params, demo, headline
+from anga.study import demo, headline, plan, reproduce
 
-NOTEBOOKS = ("01_data", "02_retrieval", "04_anga")
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
 
 
@@ -40,11 +40,18 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("params", nargs="?", help="YAML file of knobs; default: the paper's values on clipart-pairs")
     one.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="change one knob (repeatable)")
     one.set_defaults(command=_run)
-    all_ = commands.add_parser("demo", help="train the variants, execute notebooks 01, 02 and 04, print one table")
-    all_.add_argument("--params", default="params/quick", help="folder of parameter files (%(default)s)")
-    all_.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
-    all_.set_defaults(command=_demo)
-    for command in (one, all_):
+    short = commands.add_parser("demo", help="train the variants, execute notebooks 01, 02 and 04, print one table")
+    short.set_defaults(command=_demo)
+    whole = commands.add_parser("reproduce", help="train every run of a study and execute all its notebooks")
+    whole.add_argument("--workers", type=int, help="number of worker processes; default: what the machine allows")
+    whole.set_defaults(command=_reproduce)
+    dry = commands.add_parser("plan", help="list what `reproduce` would do, what is finished and the time left")
+    dry.set_defaults(command=_plan)
+    for command, default in ((short, "params/quick"), (whole, "params/clipart"), (dry, "params/clipart")):
+        command.add_argument("--params", default=default, help="folder of parameter files (%(default)s)")
+    for command in (short, whole):
+        command.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
+    for command in (one, short, whole, dry):
         command.add_argument("--outputs", default="outputs", help="folder for everything that is made (%(default)s)")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return root
@@ -83,8 +90,7 @@ def _knobs(pairs: list[str]) -> dict:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    notebooks = [Path(options.notebooks) / f"{name}.ipynb" for name in NOTEBOOKS]
-    table = demo(options.params, options.outputs, notebooks)
+    table = demo(options.params, options.outputs, options.notebooks)
     shown = table[table["dataset"].isin(DEMO_TASKS)]
     folder = Path(options.outputs)
     print("\nTest scores with 95 % intervals over " + " and ".join(sorted(shown["over"].unique())) + "\n")
@@ -94,6 +100,21 @@ def _demo(options: argparse.Namespace) -> None:
     for path in sorted((folder / "notebooks" / Path(options.params).name).glob("*/*.ipynb")):
         print(f"  {path}")
     print(f"figures (PNG, SVG, CSV): {folder / 'figures' / Path(options.params).name}")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    if options.workers is not None and options.workers < 1:
+        raise AngaError(f"--workers: must be at least 1, not {options.workers}.")
+    study = ParameterSet.read(options.params)
+    print(f"report: {reproduce(study, options.outputs, options.notebooks, options.workers)}")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    table = plan(ParameterSet.read(options.params), options.outputs)
+    total = table[["runs", "finished", "minutes"]].sum()
+    print(table.to_string(index=False, float_format="{:.0f}".format))
+    print(f"\n{total['runs']:.0f} runs, {total['finished']:.0f} finished; training takes about", end=" ")
+    print(f"{total['minutes']:.0f} more minutes on this machine. A run that several jobs share stands in the first.")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ class Alignment:
 
 def gramian(vectors: torch.Tensor) -> torch.Tensor:
     """Inner products `[3, 3]` of the group gradients `[3, P]`, in float64."""
-    return vectors.double() @ vectors.double().T
+    vectors = vectors.double()
+    return vectors @ vectors.T
 
 
 def align(gram: torch.Tensor, counts: Counts, cos_threshold: float, update_base: str = "complete") -> Alignment:

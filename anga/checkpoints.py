@@ -5,6 +5,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from functools import lru_cache
 from pathlib import Path
 
 from anga.errors import AngaError
@@ -21,7 +22,13 @@ def embedded_folder(name: str) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of one file, as hexadecimal digits."""
+    """SHA-256 of one file, as hexadecimal digits; computed again when the file has changed."""
+    facts = os.stat(path)
+    return _file_hash(path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=64)
+def _file_hash(path: Path, changed: int, size: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

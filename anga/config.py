@@ -48,6 +48,7 @@ class Config:
     use_retrieval: bool = _knob(True)  # MIR; false: the missing tokens are absent
     top_k: int = _knob(5, low=1)  # K, retrieved neighbours
     memory_bank: str = _knob("observed", "observed", "full")  # full: as if no training sample lacked anything
+    integer_mask: bool = _knob(False)  # a published defect, as a control: x becomes x - 2 * retrieved
     # --- semantic-enhanced adapter (Sec. 4.3)
     use_adapter: bool = _knob(True)  # SEA
     prompt_layer: int = _knob(2, low=1)  # b, counted from 1
@@ -66,13 +67,14 @@ class Config:
     gradient_form: str = _knob("boundary", "boundary", "loop", "sub_batch")  # same gradients, different cost
     # --- optimisation
     epochs: int = _knob(20, low=1)
+    train_subset: str = _knob("all", "all", "complete", "reconstructed")  # one subset alone: its upper bound
     batch_size: int = _knob(64, low=1)  # samples
     learning_rate: float = _knob(1.0e-3, low=0)
     weight_decay: float = _knob(1.0e-5, low=0)
     warmup: float = _knob(0.1, low=0, high=1)  # fraction of all steps with a rising rate; then linear decay to 0
     patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
     train_seed: int = _knob(0, low=0)  # initial weights and the order of samples
-    precision: str = _knob("float32", "float32", "bfloat16")  # of the backbone; gradients are aligned in float32
+    precision: str = _knob("float32", "float32", "bfloat16")  # of the forward pass; gradients are aligned in float32
     device: str = _knob("auto", identity=False)  # auto, cpu, cuda, cuda:1, ...
 
     def __post_init__(self):
@@ -168,5 +170,7 @@ def _check_together(config: Config) -> None:
         raise AngaError(
             "use_adapter: the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
         )
+    if config.integer_mask and not config.use_retrieval:
+        raise AngaError("integer_mask: a defect of retrieval; set use_retrieval: true or integer_mask: false.")
     if config.unimodal_cue and config.dataset != "clipart-pairs":
         raise AngaError(f"unimodal_cue: only clipart-pairs has this knob, not {config.dataset}; set it to 0.")

@@ -108,7 +108,14 @@ def _cache_paths(dataset, encoder_hash: str, cache: str | Path) -> list[Path]:
 
 
 def _read_cached(paths: list[Path]) -> Arrays | None:
-    return tuple(np.load(path) for path in paths) if all(path.is_file() for path in paths) else None
+    return tuple(_load(path) for path in paths) if all(path.is_file() for path in paths) else None
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise AngaError(f"{path}: the cached embeddings cannot be read ({error}); delete this file.") from None
 
 
 def _save_atomically(path: Path, array: np.ndarray) -> None:

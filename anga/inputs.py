@@ -1,6 +1,7 @@
 """From a config to everything a batch is made of, computed once and cached: the data flow left of "batch"."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -14,19 +15,33 @@ from anga.missing import MissingTable
 from anga.retriever import MemoryBank, Neighbours, Retriever
 from anga.tokens import BatchMaker, TokenBank
 
+# The knobs that decide what `prepare` makes; runs that agree in them can share it.
+INPUT_KNOBS = (
+    *("dataset", "root", "unimodal_cue", "max_text_length", "backbone", "clip", "device"),
+    *("missing_rate", "missing_type", "test_missing_rate", "mask_seed"),
+    *("use_retrieval", "top_k", "memory_bank", "integer_mask"),
+)
+
 
 @dataclass
 class Inputs:
-    """What a run reads: data set, what is missing, who was retrieved (None without retrieval), tokens."""
+    """What a run reads: data set, what is missing, who was retrieved (None without retrieval), tokens.
+
+    `pooled` keeps the frozen backbone's output for all samples `[N, d]`, by precision, once a run without an adapter
+    has computed it: it is the same for every such run on these inputs.
+    """
 
     dataset: Dataset
     table: MissingTable
     neighbours: Neighbours | None
     bank: TokenBank
     backbone: Backbone
+    integer_mask: bool = False
+    pooled: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def batch_maker(self, with_pools: bool) -> BatchMaker:
-        return BatchMaker(self.bank, self.dataset.labels, self.table, self.neighbours, with_pools)
+        labels = self.dataset.labels
+        return BatchMaker(self.bank, labels, self.table, self.neighbours, with_pools, self.integer_mask)
 
 
 def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:
@@ -38,13 +53,24 @@ def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:
     neighbours = retrieve(config, dataset, table, cache) if config.use_retrieval else None
     backbone = Backbone.from_name(config.backbone).to(device)
     bank = TokenBank.build(dataset, backbone, config.max_text_length, cache, device)
-    return Inputs(dataset, table, neighbours, bank, backbone)
+    return Inputs(dataset, table, neighbours, bank, backbone, config.integer_mask)
+
+
+def inputs_key(config: Config) -> tuple:
+    """Equal for configs whose runs read the same inputs."""
+    return tuple(getattr(config, knob) for knob in INPUT_KNOBS)
 
 
 def load_config_dataset(config: Config) -> Dataset:
     """The config's data set, with its task's own options."""
-    options = {"unimodal_cue": config.unimodal_cue} if config.dataset == "clipart-pairs" else {}
-    return load_dataset(config.dataset, config.root, **options)
+    return _load_once(config.dataset, config.root, config.unimodal_cue)
+
+
+@lru_cache(maxsize=8)
+def _load_once(name: str, root: str | None, unimodal_cue: float) -> Dataset:
+    """Kept, since each of a study's thousand runs asks for its data; files of a root must not change meanwhile."""
+    options = {"unimodal_cue": unimodal_cue} if name == "clipart-pairs" else {}
+    return load_dataset(name, root, **options)
 
 
 def draw_table(config: Config, dataset: Dataset) -> MissingTable:
@@ -56,7 +82,7 @@ def draw_table(config: Config, dataset: Dataset) -> MissingTable:
 
 def retrieve(config: Config, dataset: Dataset, table: MissingTable, cache: Path) -> Neighbours:
     """The neighbours of every sample under the config's memory bank (Eq. 3)."""
-    text, image = embed_dataset(dataset, config.clip, cache)
+    text, image = embed_dataset(dataset, config.clip, cache, str(pick_device(config.device)))
     train_rows = dataset.rows("train")
     observed = config.memory_bank == "observed"
     bank = MemoryBank.observed(train_rows, table) if observed else MemoryBank.full(train_rows)

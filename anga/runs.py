@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from filelock import FileLock
 from anga.checkpoints import EMBEDDED, content_hash, embedded_folder
 from anga.config import Config
 from anga.errors import AngaError
-from anga.inputs import load_config_dataset, pick_device
+from anga.inputs import Inputs, load_config_dataset, pick_device
 from anga.result import Result
 from anga.training import train
 
@@ -25,11 +26,17 @@ RESULT_VERSION = 1
 PACKAGES = ("torch", "transformers", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn")
 
 
-def run(config: Config, outputs: str | Path = "outputs", progress: bool = True) -> Result:
+def run(
+    config: Config,
+    outputs: str | Path = "outputs",
+    progress: bool = True,
+    make_inputs: Callable[[Config, str | Path], Inputs] | None = None,
+) -> Result:
     """The result of a config: from `outputs/runs/<key>` if it is there, else trained now and kept there.
 
     A run works in `<key>.partial`, where its checkpoint lets it go on after an interruption, and is renamed when it is
     whole: what has the final name is finished. A lock makes two processes that ask for the same run do it once.
+    Whoever trains many runs can give a `make_inputs` that remembers what `prepare` made.
 
     Raises:
         AngaError: see `train`; or `outputs` cannot be written.
@@ -43,7 +50,8 @@ def run(config: Config, outputs: str | Path = "outputs", progress: bool = True) 
             return Result.load(folder)
         partial = folder.with_suffix(".partial")
         partial.mkdir(exist_ok=True)
-        result = train(config, outputs, checkpoint=partial / "checkpoint.pt", progress=progress)
+        inputs = None if make_inputs is None else make_inputs(config, outputs)
+        result = train(config, outputs, checkpoint=partial / "checkpoint.pt", progress=progress, inputs=inputs)
         result.provenance = provenance(config, data_hash)
         unnamed = folder.with_suffix(".saving")
         shutil.rmtree(unnamed, ignore_errors=True)

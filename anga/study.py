@@ -1,87 +1,31 @@
-"""A study: parameter files in, runs, executed notebooks and one table out."""
+"""A study: a folder of parameter files in; runs, executed notebooks and tables out."""
 
 import hashlib
-import itertools
+import json
 import os
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from anga.config import Config, read_yaml
+from anga.config import Config
 from anga.errors import AngaError
 from anga.evaluation import METRIC_NAMES
+from anga.grids import SUBSETS, GridFile
 from anga.inputs import load_config_dataset
+from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet, Params, variant_configs
+from anga.report import write_report
 from anga.result import Result
-from anga.runs import is_finished, run
+from anga.runs import run_folder
 from anga.statistics import summarise
-
-# The rows of the headline table; each adds one part of the method (Table 2 of the paper).
-VARIANTS: dict[str, dict] = {
-    "zero-filled": {"use_retrieval": False, "use_alignment": False, "use_adapter": False},
-    "retrieval only": {"use_retrieval": True, "use_alignment": False, "use_adapter": False},
-    "retrieval + adapter": {"use_retrieval": True, "use_alignment": False, "use_adapter": True},
-    "full ANGA": {"use_retrieval": True, "use_alignment": True, "use_adapter": True},
-}
-SUBSETS = ("all", "complete", "reconstructed")
-
-
-@dataclass(frozen=True)
-class Params:
-    """A parameter file: knobs, and the seeds to repeat them with.
-
-    Attributes:
-        path: the file.
-        config: the knobs, with the paper's defaults for those that the file leaves out.
-        mask_seeds, train_seeds: every pair of them is one run.
-    """
-
-    path: Path
-    config: Config
-    mask_seeds: tuple[int, ...]
-    train_seeds: tuple[int, ...]
-
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> "Params":
-        """Read a parameter file; unknown keys and bad values raise before anything runs."""
-        values = read_yaml(path)
-        seeds = {name: _seeds(path, name, values.pop(name, [0])) for name in ("mask_seeds", "train_seeds")}
-        for name in ("mask_seed", "train_seed"):
-            if name in values:
-                raise AngaError(f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}.")
-        return cls(Path(path), Config.from_dict(values, source=str(path)), **seeds)
-
-    def configs(self, **knobs) -> list[Config]:
-        """One config per pair of seeds, with some knobs changed."""
-        pairs = itertools.product(self.mask_seeds, self.train_seeds)
-        return [self.config.with_(**knobs, mask_seed=mask, train_seed=train) for mask, train in pairs]
-
-
-def _seeds(path, name: str, values) -> tuple[int, ...]:
-    if not isinstance(values, list) or not values or not all(type(v) is int and v >= 0 for v in values):
-        raise AngaError(f"{path}: {name} must be a list of whole numbers such as [0, 1, 2], not {values!r}.")
-    return tuple(values)
-
-
-def parameter_files(folder: str | Path) -> list[Params]:
-    """All parameter files of a folder, in alphabetical order, each checked."""
-    paths = sorted(Path(folder).glob("*.yaml"))
-    if not paths:
-        raise AngaError(f"{folder}: holds no parameter file (*.yaml); name a folder such as params/quick.")
-    return [Params.from_yaml(path) for path in paths]
+from anga.workers import SECONDS_PER_EPOCH, run_all, worker_slots
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
     """Results of every variant and pair of seeds; finished runs are read, the others are trained now."""
-    jobs = [(name, config) for name, knobs in VARIANTS.items() for config in params.configs(**knobs)]
-    results: dict[str, list[Result]] = {name: [] for name in VARIANTS}
-    todo = sum(not is_finished(config, outputs) for _, config in jobs)
-    what = f"{params.path.stem}: {todo} of {len(jobs)} runs to train"
-    bar = tqdm(jobs, desc=what, unit="run", disable=not (progress and todo))
-    for name, config in bar:
-        results[name].append(run(config, outputs, progress=progress))
-    return results
+    results = iter(run_all(variant_configs(params), outputs, progress, what=params.path.stem))
+    return {name: [next(results) for _ in params.configs()] for name in VARIANTS}
 
 
 def variants_table(params: Params, outputs: str | Path, progress: bool = True) -> pd.DataFrame:
@@ -105,10 +49,10 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
 # --- notebooks
 
 
-def execute(notebook: Path, params: Params, outputs: str | Path) -> Path:
+def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> Path:
     """Execute a notebook with papermill over a parameter file; a finished one with the same sources is left alone.
 
-    Returns the executed notebook, `outputs/notebooks/<set>/<task>/<notebook>`.
+    Returns the executed notebook, `outputs/notebooks/<set>/<parameter file>/<notebook>`.
 
     Raises:
         AngaError: the notebook is absent, or a cell failed (the output, up to that cell, is kept and named).
@@ -123,7 +67,11 @@ def execute(notebook: Path, params: Params, outputs: str | Path) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
-    values = {"params": os.path.abspath(params.path), "outputs": os.path.abspath(outputs)}
+    # relative, as a reader of the executed notebook would write them
+    values = {
+        "params": os.path.relpath(params.path, notebook.parent),
+        "outputs": os.path.relpath(outputs, notebook.parent),
+    }
     try:
         papermill.execute_notebook(notebook, target, values, cwd=notebook.parent, kernel_name="python3")
     except papermill.PapermillExecutionError as error:
@@ -141,11 +89,68 @@ def _sources_hash(notebook: Path, params: Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def demo(params_folder: str | Path, outputs: str | Path, notebooks: list[Path]) -> pd.DataFrame:
-    """Train what is missing, execute the notebooks, and return the long table of all variants."""
-    files = parameter_files(params_folder)
-    tables = [variants_table(params, outputs) for params in files]
-    jobs = [(notebook, params) for params in files for notebook in notebooks]
+def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.DataFrame:
+    """Train the variants of all tasks, execute notebooks 01, 02 and 04, and return the long table of all variants."""
+    files = ParameterSet.read(folder).tasks
+    run_all([config for params in files for config in variant_configs(params)], outputs, what="training")
+    jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in files for name in TASK_NOTEBOOKS]
     for notebook, params in tqdm(jobs, desc="notebooks", unit="notebook"):
         execute(notebook, params, outputs)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([variants_table(params, outputs) for params in files], ignore_index=True)
+
+
+def plan(study: ParameterSet, outputs: str | Path) -> pd.DataFrame:
+    """What a study comprises: job, runs, finished, minutes (left, with the workers of this machine).
+
+    A run that several jobs share counts, and takes time, in the first of them only.
+    """
+    folders = {config: run_folder(config, outputs)[0] for config in study.configs()}
+    seconds = _seconds_per_epoch(folders)
+    rows, seen = [], set()
+    for job, configs in study.jobs().items():
+        new = [config for config in dict.fromkeys(configs) if config not in seen]
+        seen.update(new)
+        todo = [config for config in new if not folders[config].exists()]
+        left = sum(config.epochs * seconds[config.use_adapter] for config in todo)
+        rows.append({"job": job, "runs": len(new), "finished": len(new) - len(todo), "minutes": left / 60})
+    workers = len(worker_slots(len(folders)))
+    return pd.DataFrame(rows).assign(minutes=lambda table: table["minutes"] / workers)
+
+
+def _seconds_per_epoch(folders: dict[Config, Path]) -> dict[bool, float]:
+    """Mean seconds per epoch with and without an adapter, over the finished runs."""
+    known = defaultdict(list)
+    for config, folder in folders.items():
+        if folder.exists():
+            seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
+            known[config.use_adapter].append(seconds / config.epochs)
+    return {
+        kind: sum(known[kind]) / len(known[kind]) if known[kind] else SECONDS_PER_EPOCH[kind] for kind in (True, False)
+    }
+
+
+def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, workers: int | None = None) -> Path:
+    """Train every run of a study, execute its notebooks and write its report; what is finished is left alone.
+
+    Returns the report's index.
+
+    Raises:
+        AngaError: some runs or notebooks failed; everything else is done by then.
+    """
+    complaints = []
+    try:
+        run_all(study.configs(), outputs, workers=workers, what=f"training {study.folder.name}")
+    except AngaError as error:
+        complaints.append(str(error))
+    jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in study.tasks for name in TASK_NOTEBOOKS]
+    jobs += [(Path(notebooks) / f"{file.name}.ipynb", file) for file in study.grids]
+    executed = []
+    for notebook, file in tqdm(jobs, desc="notebooks", unit="notebook"):
+        try:
+            executed.append(execute(notebook, file, outputs))
+        except AngaError as error:
+            complaints.append(str(error))
+    index = write_report(study, executed, outputs, Path(outputs) / "report")
+    if complaints:
+        raise AngaError("\n".join(complaints))
+    return index

@@ -113,6 +113,7 @@ class BatchMaker:
         table: what each sample has.
         neighbours: retrieved rows, or None: what is missing is then absent from attention.
         with_pools: whether the neighbours' own tokens go along, for the adapter.
+        integer_mask: reproduce the published defect (see `_mask_by_integers`).
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class BatchMaker:
         table: MissingTable,
         neighbours: Neighbours | None = None,
         with_pools: bool = False,
+        integer_mask: bool = False,
     ):
         self.bank, self.table, self.neighbours, self.with_pools = bank, table, neighbours, with_pools
+        self.integer_mask = integer_mask
         self.labels = torch.from_numpy(labels).to(bank.device)
 
     def __call__(self, rows: np.ndarray) -> Batch:
@@ -156,7 +159,8 @@ class BatchMaker:
         """Longest text that this batch reads, observed or retrieved; lost texts do not count, [CLS] always does."""
         read = [rows[self.table.has_text[rows]]]
         if self.neighbours is not None:
-            read.append(self.neighbours.text[rows if self.with_pools else rows[~self.table.has_text[rows]]].ravel())
+            every = self.with_pools or self.integer_mask
+            read.append(self.neighbours.text[rows if every else rows[~self.table.has_text[rows]]].ravel())
         return int(self.bank.lengths[np.concatenate(read)].max(initial=1))
 
     def _retrieved(self, batch: Batch, rows: np.ndarray) -> None:
@@ -167,6 +171,9 @@ class BatchMaker:
         if self.with_pools:
             batch.text_pool, batch.text_pool_mask = self.bank.text(text_rows, n_t)
             batch.image_pool = self.bank.images(image_rows)
+        if self.integer_mask:
+            self._mask_by_integers(batch, rows)
+            return
         if lost_text.any():
             tokens, mask = reconstruct(*self.bank.text(text_rows[lost_text], n_t))
             at = torch.from_numpy(np.flatnonzero(lost_text)).to(self.bank.device)
@@ -180,6 +187,23 @@ class BatchMaker:
             at = torch.from_numpy(np.flatnonzero(lost_image)).to(self.bank.device)
             batch.image = batch.image.index_copy(0, at, tokens)
             batch.image_mask = batch.image_mask.index_copy(0, at, mask)
+
+    def _mask_by_integers(self, batch: Batch, rows: np.ndarray) -> None:
+        """What retrieval code published until 2025 did: `x * has + r * ~has` with integers, where ~1 = -2 and ~0 = -1.
+
+        An observed x becomes x - 2r, a lost one -r, with r the mean of what was retrieved for it.
+        """
+        n_t = batch.text.shape[1]
+        has_text, has_image = (
+            torch.from_numpy(has[rows]).to(self.bank.device)[:, None]
+            for has in (self.table.has_text, self.table.has_image)
+        )
+        tokens, mask = reconstruct(*self.bank.text(self.neighbours.text[rows], n_t))
+        batch.text = batch.text * has_text[..., None] - (1 + has_text.to(tokens.dtype))[..., None] * tokens
+        batch.text_mask = (batch.text_mask & has_text) | mask
+        tokens = self.bank.images(self.neighbours.image[rows]).mean(1)
+        batch.image = batch.image - (1 + has_image.to(tokens.dtype))[..., None] * tokens
+        batch.image_mask = torch.ones_like(batch.image_mask)
 
 
 @torch.no_grad()

@@ -50,9 +50,10 @@ from anga.diagnosis import probe_scores
 from anga.evaluation import METRIC_NAMES
 from anga.inputs import draw_table, load_config_dataset
 from anga.missing import MISSING_TYPES
+from anga.parameters import Params
 from anga.plots.pictures import Tile, contact_sheet, sample_tile
+from anga.plots.sliders import explore
 from anga.runs import provenance
-from anga.study import Params
 
 plots.set_style()
 
@@ -283,6 +284,27 @@ rate = counted["split"].map(lambda s: config.test_missing_rate if s == "test" el
 expected = (counted["samples"] * rate.fillna(config.missing_rate)).round()
 assert (counted["text lost"] + counted["image lost"] == expected).all(), "the counts are not exact"
 counted
+
+# %% [markdown]
+# **Try it.** In JupyterLab the next cell has two sliders; where nobody can move them (an executed or a printed
+# notebook) it shows the file's own rate and seed. Columns are the same samples all the time. What does the rate decide,
+# and what the seed?
+
+
+# %%
+def strips_at(missing_rate, mask_seed):
+    knobs = {"missing_rate": missing_rate, "mask_seed": mask_seed, "test_missing_rate": None}
+    drawn = {kind: draw_table(config.with_(missing_type=kind, **knobs), dataset) for kind in MISSING_TYPES}
+    left = ", ".join(f"{kind} {table.complete[train].sum()}" for kind, table in drawn.items())
+    print(f"Complete samples out of {len(train)} for training, by missing_type: {left}.")
+    return plots.data.missing_strips(drawn, rows)
+
+
+explore(strips_at, missing_rate=(config.missing_rate, 0.0, 1.0, 0.05), mask_seed=(config.mask_seed, 0, 20, 1))
+
+# %% [markdown]
+# **What you should see:** the rate decides how many columns stay whole, the seed only which ones. At equal rates all
+# three types leave the same *number* of complete samples, but not the same samples: each type is a draw of its own.
 
 # %% [markdown]
 # ## 7. What is lost?

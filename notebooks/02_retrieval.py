@@ -52,11 +52,11 @@ from anga.datasets.clipart import read_table
 from anga.encoders import embed_dataset
 from anga.evaluation import METRIC_NAMES
 from anga.inputs import prepare, retrieve
+from anga.parameters import Params
 from anga.plots.pictures import contact_sheet, sample_tile
 from anga.retriever import MemoryBank, Retriever
 from anga.runs import provenance
 from anga.statistics import mean_interval
-from anga.study import Params
 
 plots.set_style()
 

@@ -57,12 +57,15 @@ from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.diagnosis import reconstruction_errors
 from anga.evaluation import METRIC_NAMES
 from anga.gradients import FORMS, boundary_form
+from anga.grids import SUBSETS
 from anga.inputs import prepare
 from anga.model import sample_losses
+from anga.parameters import VARIANTS, Params
+from anga.plots.sliders import explore, movable_cone
 from anga.runs import provenance
 from anga.statistics import mean_interval, mean_intervals, paired_difference, spearman_interval
-from anga.study import SUBSETS, VARIANTS, Params, headline, run_variants, variants_table
-from anga.training import TrainingState, build_model
+from anga.study import headline, run_variants, variants_table
+from anga.training_state import TrainingState, build_model
 
 # %% [markdown]
 # `config` holds the knobs of full ANGA with the first pair of seeds. One small function keeps each figure together
@@ -380,6 +383,31 @@ keep(plots.method.shrinking(curve), curve, "shrinking")
 # A gradient that is barely correlated with the anchor is not only turned, it is almost removed.
 
 # %% [markdown]
+# **Try it.** In JupyterLab the next cell has two sliders: the cone's τ, and the cosine at which the remaining gradient
+# stands. Elsewhere it shows our τ and a gradient outside. Where does the black dot fall to the axis, and from where on
+# does it stay on top?
+
+
+# %%
+def at(cos_threshold, cosine):
+    g_A, g_M = turned(1, 1.2), turned(cosine)
+    after = aligned(g_M, g_A, cos_threshold)
+    arrows = pd.DataFrame([g_A.tolist(), g_M.tolist(), after.tolist()], columns=["x", "y"])
+    arrows.insert(0, "vector", ["anchor", "before", "after"])
+    curve = pd.DataFrame({"cosine": np.linspace(-1, 1, 401)})
+    curve["length"] = [aligned(turned(c), g_A, cos_threshold).norm().item() for c in curve["cosine"]]
+    case = "inside" if cosine >= cos_threshold else "outside" if cosine > 0 else "opposite"
+    print(f"{case}: of a gradient of length 1, {after.norm():.2f} is left.")
+    return movable_cone(arrows, curve, cos_threshold)
+
+
+explore(at, cos_threshold=(tau, 0.05, 0.95, 0.05), cosine=(tau / 2, -1.0, 1.0, 0.05))
+
+# %% [markdown]
+# **What you should see:** the dot is on the axis for every cosine up to 0 (opposite) and on top from τ on (inside);
+# between them it climbs. A larger τ makes a narrower cone and a longer climb: more gradients are shortened, and more.
+
+# %% [markdown]
 # ## 6. Eq. 10 as printed
 #
 # A projection divides by the *square* of the anchor's norm. The paper prints the norm itself. Both agree only if
@@ -458,11 +486,11 @@ for rule, path in paths.groupby("rule", sort=False):
 #
 # How are group gradients computed in a large model? `loop` runs one backward pass per group: easy to read, slow.
 # `sub_batch` runs each group by itself. `boundary` passes the frozen backbone once for all groups and separates them
-# only in the adapter and the head: as fast as one ordinary step. All three must agree. We take a real batch.
+# only in the adapter and the head: as fast as one ordinary step. All three must agree. We take 64 real samples.
 
 # %%
 model = build_model(config, inputs)
-rows = np.random.default_rng(0).permutation(train_rows)[: config.batch_size]
+rows = np.random.default_rng(0).permutation(train_rows)[:64]
 batch = inputs.batch_maker(with_pools=True)(rows)
 group = np.where(inputs.table.complete[rows], Group.COMPLETE, Group.REMAINING)
 reconstructed = np.flatnonzero(group == Group.REMAINING)
@@ -607,13 +635,15 @@ gains.round(3)
 # %% [markdown]
 # ## 10. What happens in real training?
 #
-# First the training itself, in the open: the first epoch of full ANGA. This is the loop of `anga.train`, with nothing
-# left out but saving and half precision. The bar shows the case and the cosine of the latest step.
+# First the training itself, in the open: the first 1,280 samples of full ANGA. This is the loop of `anga.train`, with
+# nothing left out but saving and half precision; we only stop before the epoch is over, to save time. The bar shows the
+# case and the cosine of the latest step.
 
 # %%
 state = TrainingState(config, inputs)
 codes = state.assign_groups()  # Eqs. 5-7
-bar = tqdm(list(state.batches()), desc="first epoch", unit="step", mininterval=2)
+first_batches = list(islice(state.batches(), math.ceil(1280 / config.batch_size)))
+bar = tqdm(first_batches, desc="first steps", unit="step", mininterval=2)
 for rows in bar:
     gradients = boundary_form(state.model, state.make_batch(rows), codes[rows])  # Eqs. 4 and 8
     state.optimizer.zero_grad()
@@ -629,8 +659,8 @@ state.end_epoch(codes)
 # cosine, the factor α (`shrink`), and the lengths and sizes of the group gradients.
 
 # %%
-first_epoch = state.telemetry[0]
-first_epoch.head(6).round(3).T
+first_steps = state.telemetry[0]
+first_steps.head(6).round(3).T
 
 # %% [markdown]
 # Now the full runs: four variants, each with every pair of seeds of the parameter file. Finished runs are read from
@@ -642,8 +672,8 @@ runs = results["full ANGA"]
 telemetry = pd.concat([run.telemetry.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
 minutes = sum(run.seconds for several in results.values() for run in several) / 60
 print(f"{len(VARIANTS)} variants x {len(runs)} runs, trained in {minutes:.1f} minutes altogether")
-apart = np.abs(first_epoch["cosine"] - runs[0].telemetry["cosine"][: len(first_epoch)]).max()
-print(f"The epoch above is the first one of the first run again: cosines differ by {apart:.0e} at most.")
+apart = np.abs(first_steps["cosine"] - runs[0].telemetry["cosine"][: len(first_steps)]).max()
+print(f"The steps above are the first ones of the first run again: cosines differ by {apart:.0e} at most.")
 
 # %% [markdown]
 # **Is the curriculum kept?** Batches are drawn at random, but over an epoch every sample is seen once. So the share of
@@ -697,7 +727,7 @@ print(f"below zero in {below:.0%} of steps, between 0 and τ in {between:.0%}.")
 # disagreement of complete and reconstructed samples, or just the noise of small batches? A control answers. We take
 # the plain question, complete against reconstructed (nobody is admitted), and compute the cosine once for the real
 # groups and once for groups drawn *by lot*, with the same sizes in the same batches. If reconstructed samples really
-# pull elsewhere, the real groups must have lower cosines. The model is the one that the epoch above left.
+# pull elsewhere, the real groups must have lower cosines. The model is the one that the steps above left.
 
 
 # %%
@@ -710,7 +740,7 @@ def cosine_of(rows, group):
 
 
 # %%
-lot, rows_of = np.random.default_rng(0), list(islice(state.batches(), 12))
+lot, rows_of = np.random.default_rng(0), list(islice(state.batches(), math.ceil(768 / config.batch_size)))
 real = [cosine_of(rows, codes[rows]) for rows in rows_of]
 by_lot = [cosine_of(rows, lot.permutation(codes[rows])) for rows in rows_of]
 kinds = np.repeat(["real", "by lot"], len(real))

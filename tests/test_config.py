@@ -10,7 +10,7 @@ from tiny_world import tiny_config
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
 from anga.inputs import load_config_dataset, pick_device
-from anga.study import Params, parameter_files
+from anga.parameters import ParameterSet, Params
 
 # Another allowed value for every knob.
 OTHER = {
@@ -37,11 +37,13 @@ OTHER = {
     "lambda_min": 0.2,
     "lambda_max": 0.4,
     "grow_epochs": 0,
+    "integer_mask": True,
     "admission": "random",
     "ranking": "running",
     "multilabel_entropy": "softmax",
     "gradient_form": "loop",
     "epochs": 3,
+    "train_subset": "complete",
     "batch_size": 8,
     "learning_rate": 0.1,
     "weight_decay": 0.1,
@@ -90,7 +92,7 @@ def test_identity_does_not_depend_on_how_a_value_is_written():
 
 
 def test_a_config_survives_yaml_and_dict(write):
-    config = Config(**{**OTHER, "dataset": "clipart-pairs"})
+    config = Config(**{**OTHER, "dataset": "clipart-pairs", "integer_mask": False})
     assert Config.from_yaml(write(yaml.safe_dump(config.to_dict()))) == config
     assert Config.from_dict(config.to_dict()) == config
 
@@ -196,6 +198,7 @@ def test_values_out_of_range_are_named(knob, value):
     [
         ({"lambda_min": 0.4, "lambda_max": 0.3}, "lambda_min"),
         ({"use_retrieval": False}, "use_adapter"),
+        ({"use_retrieval": False, "use_adapter": False, "integer_mask": True}, "integer_mask"),
         ({"dataset": "clipart-keywords", "unimodal_cue": 0.3}, "unimodal_cue"),
     ],
 )
@@ -269,13 +272,13 @@ def test_a_single_seed_in_a_parameter_file_is_pointed_to_the_list(write, knob):
 
 def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):
     with pytest.raises(AngaError, match="holds no parameter file"):
-        parameter_files(tmp_path)
+        ParameterSet.read(tmp_path)
     write("top_k: 3", "b.yaml")
     write("top_k: 4", "a.yaml")
-    assert [params.config.top_k for params in parameter_files(tmp_path)] == [4, 3]
+    assert [params.config.top_k for params in ParameterSet.read(tmp_path).tasks] == [4, 3]
     write("top_k: none", "c.yaml")
     with pytest.raises(AngaError, match="top_k"):
-        parameter_files(tmp_path)
+        ParameterSet.read(tmp_path)
 
 
 def test_the_tiny_config_of_these_tests_is_a_config_like_any_other():

@@ -16,12 +16,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from anga.config import Config
-from anga.study import parameter_files
+from anga.parameters import ParameterSet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["help", "setup", "demo", "test", "lint", "notebooks", "lab", "bench", "clean"]
+TARGETS = "help setup demo plan reproduce reference test lint notebooks lab bench clean".split()
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -182,11 +182,13 @@ def test_ci_runs_lint_and_tests():
 
 @pytest.mark.parametrize("folder", ["quick", "clipart"])
 def test_parameter_files_load_and_name_their_task(folder):
-    files = parameter_files(ROOT / "params" / folder)
-    assert [params.path.stem for params in files] == ["clipart-folders", "clipart-keywords", "clipart-pairs"]
-    for params in files:
-        assert params.config.dataset == params.path.stem
-        assert re.search(r"^# Hardware: ", params.path.read_text(), re.MULTILINE)
+    study = ParameterSet.read(ROOT / "params" / folder)
+    assert [params.path.stem for params in study.tasks] == ["clipart-folders", "clipart-keywords", "clipart-pairs"]
+    assert all(params.config.dataset == params.path.stem for params in study.tasks)
+    for file in (*study.tasks, *study.grids):
+        assert re.search(r"^# Hardware: ", file.path.read_text(), re.MULTILINE), file.path
+    for file in study.grids:
+        assert (ROOT / "notebooks" / f"{file.name}.ipynb").is_file()
 
 
 def test_citation_names_this_project_and_the_paper():

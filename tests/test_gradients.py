@@ -11,7 +11,7 @@ from torch import nn
 
 from anga.gradients import FORMS, Group, group_positions, loop_gradients
 from anga.model import sample_losses
-from anga.training import build_model
+from anga.training_state import build_model
 
 # Which groups a batch holds: every combination but none at all.
 PRESENT = [present for size in (1, 2, 3) for present in itertools.combinations(Group, size)]

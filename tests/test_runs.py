@@ -19,7 +19,7 @@ from anga import Config, load_dataset, runs
 from anga.errors import AngaError
 from anga.result import Result
 from anga.runs import is_finished, run, run_folder
-from anga.training import TrainingState
+from anga.training_state import TrainingState
 
 CONFIG = tiny_config(epochs=2)
 

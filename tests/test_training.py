@@ -16,8 +16,9 @@ from anga.curriculum import anchor_ratio
 from anga.errors import AngaError
 from anga.gradients import Group
 from anga.model import sample_losses
-from anga.study import VARIANTS
-from anga.training import TrainingState, build_model, train
+from anga.parameters import VARIANTS
+from anga.training import train
+from anga.training_state import TrainingState, build_model
 
 STEPS = 4  # per epoch of the tiny config
 RANDOMNESS = {
@@ -121,7 +122,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(binary_world, tmp_path
             raise KeyboardInterrupt
         move(*arguments)
 
-    monkeypatch.setattr("anga.training.os.replace", killed)
+    monkeypatch.setattr("anga.training_state.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(binary_world, path)
     assert torch.load(path, weights_only=False)["epoch"] == 1
@@ -345,7 +346,7 @@ def test_ranks_at_the_epochs_start_come_from_the_model_as_it_then_is(binary_worl
     inputs = binary_world.inputs(config)
     rows = inputs.dataset.rows("train")
     lacking = rows[~inputs.table.complete[rows]]
-    monkeypatch.setattr("anga.training.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("anga.training_state.EVALUATION_BATCH", 7)
     assign, seen = TrainingState.assign_groups, []
 
     def watched(state):
@@ -468,6 +469,25 @@ def test_telemetry_has_one_plausible_row_per_step(world, watch, knobs):
     judged = table[(table["n_remaining"] > 0) & (table["n_complete"] + table["n_admitted"] > 0)]
     by_cosine = np.select([judged["cosine"] <= 0, judged["cosine"] >= 0.2], [Case.OPPOSITE, Case.INSIDE], Case.OUTSIDE)
     assert judged["case"].tolist() == by_cosine.tolist()
+
+
+@pytest.mark.parametrize("subset", ["complete", "reconstructed"])
+def test_an_upper_bound_trains_and_selects_on_its_subset_alone(world, subset, watch):
+    config = tiny_config(train_subset=subset, use_alignment=False, use_adapter=False, epochs=5)
+    inputs, steps = world.inputs(config), watch("log_step")
+    result = train(config, progress=False, inputs=inputs)
+    seen = np.unique(np.concatenate([rows for _, (rows, *_), _ in steps]))
+    train_rows, complete = inputs.dataset.rows("train"), inputs.table.complete
+    wanted = complete if subset == "complete" else ~complete
+    assert seen.tolist() == train_rows[wanted[train_rows]].tolist()
+    scores = result.history[f"validation_{subset}"]
+    assert result.history["validation"].tolist() == scores.tolist()
+    assert result.score(subset, "validation") == scores.max()
+
+
+def test_an_upper_bound_without_samples_is_refused(binary_world):
+    with pytest.raises(AngaError, match=r"^train_subset: no training sample is reconstructed at missing_rate 0.0"):
+        fit(binary_world, train_subset="reconstructed", missing_rate=0.0)
 
 
 def test_history_has_one_row_per_epoch(binary_world):

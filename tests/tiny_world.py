@@ -5,7 +5,7 @@ are replaced.
 """
 
 import io
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from unittest import mock
@@ -41,7 +41,10 @@ class World:
         loaders = {"load_config_dataset": lambda config: self.dataset}
         encoders = {"embed_dataset": lambda *names: self.embeddings, "Backbone": mock.Mock()}
         encoders["Backbone"].from_name = lambda name: self.backbone
-        with mock.patch.multiple("anga.inputs", **loaders, **encoders), mock.patch.multiple("anga.runs", **loaders):
+        with ExitStack() as replaced:
+            replaced.enter_context(mock.patch.multiple("anga.inputs", **loaders, **encoders))
+            for module in ("anga.runs", "anga.grids"):
+                replaced.enter_context(mock.patch.multiple(module, **loaders))
             yield
 
     def inputs(self, config: Config) -> Inputs:

@@ -1,0 +1,225 @@
+"""Grids of runs: a YAML file of knobs, axes and seeds in, one table of finished runs out."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from anga.config import Config, read_yaml
+from anga.errors import AngaError
+from anga.inputs import load_config_dataset
+from anga.result import Result
+from anga.statistics import paired_difference
+from anga.workers import run_all
+
+SUBSETS = ("all", "complete", "reconstructed")
+SEEDS = ("mask_seeds", "train_seeds")
+FILE_KEYS = {"knobs", "grids", *SEEDS}
+GRID_KEYS = {"knobs", "axes", *SEEDS}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The product of some axes and pairs of seeds.
+
+    Attributes:
+        name: its key in the file.
+        axes: axis -> labels; a label is a knob's value, or the name of a set of knobs.
+        table: one row per run: a label per axis, mask_seed, train_seed.
+        configs: what each row trains.
+    """
+
+    name: str
+    axes: dict[str, list]
+    table: pd.DataFrame
+    configs: list[Config]
+
+
+class GridFile:
+    """A parameter file with named grids; every config of every grid is made, and thereby checked, on reading.
+
+        knobs: {epochs: 20}                    # of all grids
+        mask_seeds: [0, 1, 2]
+        train_seeds: [0, 1, 2]
+        grids:
+          rates:
+            axes:
+              missing_rate: [0.1, 0.5, 0.9]    # an axis named like a knob lists its values
+              training:                        # any other axis names sets of knobs
+                joint: {use_alignment: false}
+                full ANGA: {}
+            knobs: {use_adapter: false}        # optional, as are seeds of the grid's own
+
+    Raises:
+        AngaError: one message with all that is wrong in the file.
+    """
+
+    def __init__(self, path: str | Path, values: dict):
+        self.path = Path(path)
+        complaints = [
+            f"unknown key {key}; known keys are {', '.join(sorted(FILE_KEYS))}" for key in values.keys() - FILE_KEYS
+        ]
+        grids = values.get("grids")
+        if not isinstance(grids, dict) or not grids:
+            complaints, grids = [*complaints, "grids: expected a mapping of at least one name to axes"], {}
+        shared = {key: values[key] for key in ("knobs", *SEEDS) if key in values}
+        self.grids = {name: _expand(name, shared, grid, complaints) for name, grid in grids.items()}
+        if complaints:
+            raise AngaError(f"{path}: " + "\n  ".join(dict.fromkeys(complaints)))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "GridFile":
+        """Read and check a file."""
+        return cls(path, read_yaml(path))
+
+    @property
+    def name(self) -> str:
+        """The file's stem, which is the notebook's: "03_imbalance"."""
+        return self.path.stem
+
+    @property
+    def place(self) -> str:
+        """Where its figures and tables belong under outputs/figures and outputs/tables: "clipart/03_imbalance"."""
+        return f"{self.path.parent.name}/{self.name}"
+
+    @property
+    def configs(self) -> list[Config]:
+        """The configs of all grids, each once, in the order of the file."""
+        return list(dict.fromkeys(config for grid in self.grids.values() for config in grid.configs))
+
+    def __getitem__(self, name: str) -> Grid:
+        if name not in self.grids:
+            raise AngaError(f"{self.path}: has no grid {name}, only {', '.join(self.grids)}.")
+        return self.grids[name]
+
+    def run(self, name: str, outputs: str | Path = "outputs", progress: bool = True) -> "GridRuns":
+        """The finished runs of a grid; what is missing is trained now."""
+        grid = self[name]
+        return GridRuns(grid, run_all(grid.configs, outputs, progress, what=f"{self.name}: {name}"))
+
+
+def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
+    """All configs of one grid; what is wrong is noted in `complaints` and left out."""
+    if not isinstance(grid, dict) or not isinstance(grid.get("axes"), dict) or not grid["axes"]:
+        complaints.append(f"{name}: expected axes, a mapping of at least one axis")
+        return Grid(name, {}, pd.DataFrame(), [])
+    complaints += [
+        f"{name}: unknown key {k}; known keys are {', '.join(sorted(GRID_KEYS))}" for k in grid.keys() - GRID_KEYS
+    ]
+    axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
+    seeds = [_seeds(name, key, grid.get(key, shared.get(key, [0])), complaints) for key in SEEDS]
+    base = {**shared.get("knobs", {}), **grid.get("knobs", {})}
+    rows, configs = [], []
+    for point in itertools.product(*(labels.items() for labels in axes.values())):
+        labels = dict(zip(axes, (label for label, _ in point), strict=True))
+        knobs = base | {key: value for _, chosen in point for key, value in chosen.items()}
+        for mask_seed, train_seed in itertools.product(*seeds):
+            config = _config(
+                f"{name} at {labels}", {**knobs, "mask_seed": mask_seed, "train_seed": train_seed}, complaints
+            )
+            if config is not None:
+                rows.append({**labels, "mask_seed": mask_seed, "train_seed": train_seed})
+                configs.append(config)
+    return Grid(name, {axis: list(labels) for axis, labels in axes.items()}, pd.DataFrame(rows), configs)
+
+
+def _labels(grid: str, axis: str, values, complaints: list[str]) -> dict:
+    """Label -> knobs of one axis."""
+    if isinstance(values, list) and values and not any(isinstance(value, list | dict) for value in values):
+        return {value: {axis: value} for value in values}
+    if isinstance(values, dict) and values and all(isinstance(knobs, dict) for knobs in values.values()):
+        return values
+    complaints.append(f"{grid}: axis {axis} must be a list of a knob's values, or a mapping of labels to knobs")
+    return {}
+
+
+def _seeds(grid: str, key: str, values, complaints: list[str]) -> list[int]:
+    if isinstance(values, list) and values and all(type(value) is int and value >= 0 for value in values):
+        return values
+    complaints.append(f"{grid}: {key} must be a list of whole numbers such as [0, 1, 2], not {values!r}")
+    return []
+
+
+def _config(where: str, knobs: dict, complaints: list[str]) -> Config | None:
+    try:
+        return Config.from_dict(knobs, source=where)
+    except AngaError as error:
+        text = str(error).rstrip(".")
+        complaints.append(text if text.startswith(where) else f"{where}: {text}")
+    return None
+
+
+@dataclass(frozen=True)
+class GridRuns:
+    """The finished runs of a grid, in the order of its table."""
+
+    grid: Grid
+    results: list[Result]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per run: a label per axis, mask_seed, train_seed; row i belongs to results[i]."""
+        return self.grid.table
+
+    def scores(self, subsets=SUBSETS, split: str = "test") -> pd.DataFrame:
+        """One row per run and subset: axes, mask_seed, train_seed, subset, score (the task's own metric)."""
+        parts = [self.table.assign(subset=s, score=[r.score(s, split) for r in self.results]) for s in subsets]
+        return pd.concat(parts, ignore_index=True)
+
+    def select(self, **labels) -> list[Result]:
+        """The results at some labels, in the order of axes and seeds."""
+        self._known(labels)
+        chosen = pd.Series(True, index=self.table.index)
+        for axis, label in labels.items():
+            chosen &= self.table[axis] == label
+        return [self.results[i] for i in self.table.index[chosen]]
+
+    def differences(self, axis: str, minus, subsets=SUBSETS, n_resamples: int = 200) -> pd.DataFrame:
+        """Paired differences of every label of an axis to the label `minus`, at each point of the other axes.
+
+        Returns:
+            Columns: the other axes, the axis, subset, mean, low, high (see `paired_difference`), runs (pairs).
+        """
+        self._known({axis: minus})
+        others = {name: labels for name, labels in self.grid.axes.items() if name != axis}
+        rows = []
+        for point in itertools.product(*others.values()):
+            at = dict(zip(others, point, strict=True))
+            base = self.select(**at, **{axis: minus})
+            for label in (label for label in self.grid.axes[axis] if label != minus):
+                rows += [
+                    {**at, axis: label, **row}
+                    for row in self._paired(base, self.select(**at, **{axis: label}), subsets, n_resamples)
+                ]
+        return pd.DataFrame(rows)
+
+    def _paired(self, first, second, subsets, n_resamples: int) -> list[dict]:
+        dataset = self._dataset(first[0].config)
+        rows = []
+        for subset in subsets:
+            mean, low, high = paired_difference(first, second, dataset, subset, n_resamples)
+            rows.append({"subset": subset, "mean": mean, "low": low, "high": high, "runs": len(first)})
+        return rows
+
+    @cached_property
+    def _dataset(self) -> Callable:
+        """Data sets by config, each loaded once."""
+        loaded = {}
+
+        def dataset(config: Config):
+            key = (config.dataset, config.unimodal_cue)
+            if key not in loaded:
+                loaded[key] = load_config_dataset(config)
+            return loaded[key]
+
+        return dataset
+
+    def _known(self, labels: dict) -> None:
+        for axis, label in labels.items():
+            if axis not in self.grid.axes:
+                raise AngaError(f"{self.grid.name}: has no axis {axis}, only {', '.join(self.grid.axes)}.")
+            if label not in self.grid.axes[axis]:
+                raise AngaError(f"{self.grid.name}: axis {axis} has no {label!r}, only {self.grid.axes[axis]}.")

@@ -1,0 +1,107 @@
+"""Parameter files: one per task, or one per notebook that compares many runs; and the variants that all share."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from anga.config import Config, read_yaml
+from anga.errors import AngaError
+from anga.grids import GridFile
+
+# The rows of the headline table; each adds one part of the method (Table 2 of the paper).
+VARIANTS: dict[str, dict] = {
+    "zero-filled": {"use_retrieval": False, "use_alignment": False, "use_adapter": False},
+    "retrieval only": {"use_retrieval": True, "use_alignment": False, "use_adapter": False},
+    "retrieval + adapter": {"use_retrieval": True, "use_alignment": False, "use_adapter": True},
+    "full ANGA": {"use_retrieval": True, "use_alignment": True, "use_adapter": True},
+}
+TASK_NOTEBOOKS = ("01_data", "02_retrieval", "04_anga")  # run once per task; the others once, on their grid file
+
+
+@dataclass(frozen=True)
+class Params:
+    """A parameter file: knobs, and the seeds to repeat them with.
+
+    Attributes:
+        path: the file.
+        config: the knobs, with the paper's defaults for those that the file leaves out.
+        mask_seeds, train_seeds: every pair of them is one run.
+    """
+
+    path: Path
+    config: Config
+    mask_seeds: tuple[int, ...]
+    train_seeds: tuple[int, ...]
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Params":
+        """Read a parameter file; unknown keys and bad values raise before anything runs."""
+        values = read_yaml(path)
+        seeds = {name: _seeds(path, name, values.pop(name, [0])) for name in ("mask_seeds", "train_seeds")}
+        for name in ("mask_seed", "train_seed"):
+            if name in values:
+                raise AngaError(f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}.")
+        return cls(Path(path), Config.from_dict(values, source=str(path)), **seeds)
+
+    def configs(self, **knobs) -> list[Config]:
+        """One config per pair of seeds, with some knobs changed."""
+        pairs = itertools.product(self.mask_seeds, self.train_seeds)
+        return [self.config.with_(**knobs, mask_seed=mask, train_seed=train) for mask, train in pairs]
+
+
+def _seeds(path, name: str, values) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values or not all(type(v) is int and v >= 0 for v in values):
+        raise AngaError(f"{path}: {name} must be a list of whole numbers such as [0, 1, 2], not {values!r}.")
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """A folder of parameter files, all of them checked.
+
+    Attributes:
+        folder: such as params/clipart.
+        tasks: one file per task, for notebooks 01, 02 and 04.
+        grids: one file per notebook that compares many runs, named like it.
+    """
+
+    folder: Path
+    tasks: list[Params]
+    grids: list[GridFile]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "ParameterSet":
+        """Read a folder.
+
+        Raises:
+            AngaError: it holds no parameter file, or, in one message, all that is wrong in any of them.
+        """
+        paths = sorted(Path(folder).glob("*.yaml"))
+        if not paths:
+            raise AngaError(f"{folder}: holds no parameter file (*.yaml); name a folder such as params/quick.")
+        read, complaints = [], []
+        for path in paths:
+            try:
+                read.append(GridFile.from_yaml(path) if "grids" in read_yaml(path) else Params.from_yaml(path))
+            except AngaError as error:
+                complaints.append(str(error))
+        if complaints:
+            raise AngaError("\n".join(complaints))
+        kinds = [[file for file in read if isinstance(file, kind)] for kind in (Params, GridFile)]
+        return cls(Path(folder), *kinds)
+
+    def jobs(self) -> dict[str, list[Config]]:
+        """All configs by where they come from: "clipart-pairs", "03_imbalance: rates"."""
+        tasks = {file.path.stem: variant_configs(file) for file in self.tasks}
+        return tasks | {
+            f"{file.name}: {name}": grid.configs for file in self.grids for name, grid in file.grids.items()
+        }
+
+    def configs(self) -> list[Config]:
+        """Every config, each once."""
+        return list(dict.fromkeys(config for configs in self.jobs().values() for config in configs))
+
+
+def variant_configs(params: Params) -> list[Config]:
+    """Every variant with every pair of seeds."""
+    return [config for knobs in VARIANTS.values() for config in params.configs(**knobs)]

@@ -1,0 +1,153 @@
+"""A study as pages to read: executed notebooks as HTML, tables, figures, and an index that says where all is from."""
+
+import base64
+import html
+import io
+import json
+import shutil
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from anga.parameters import ParameterSet
+from anga.runs import provenance, run_folder
+
+STYLE = """body { font: 16px/1.5 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
+table { border-collapse: collapse; } td, th { border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: left; }
+pre { overflow-x: auto; background: #f6f6f6; padding: .6em; font-size: 13px; } td { font-size: 14px; }
+img { max-width: 100%; } .figures img { width: 48%; margin: .3em; } h2 { margin-top: 2em; }"""
+MATH = """<script>MathJax = {tex: {inlineMath: [["$", "$"]]}};</script>
+<script src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-chtml.js" async></script>"""
+EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
+FIGURE_WIDTH = 800  # pixels
+
+
+def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
+    """Write index.html, notebooks/, tables/, figures/ and provenance.json into `folder`, which is emptied first.
+
+    Args:
+        study: what was run.
+        executed: its executed notebooks.
+        outputs: where their tables, figures and runs lie.
+
+    Returns the index.
+    """
+    folder, name = Path(folder), study.folder.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pages = {path: _write_page(path, folder / "notebooks" / path.parent.name) for path in executed}
+    tables = _copy(Path(outputs) / "tables" / name, folder / "tables", (".csv",))
+    figures = _copy(Path(outputs) / "figures" / name, folder / "figures", (".png",))
+    for path in figures:
+        path.write_bytes(smaller_png(path.read_bytes(), FIGURE_WIDTH))
+    facts = study_provenance(study, outputs)
+    (folder / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n")
+    index = folder / "index.html"
+    index.write_text(_index(name, folder, pages, tables, figures, facts), encoding="utf-8")
+    return index
+
+
+def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
+    """Where a study's results come from: this environment, and, over all finished runs, commits, devices and hours."""
+    folders = [run_folder(config, outputs)[0] for config in study.configs()]
+    done = [folder for folder in folders if folder.exists()]
+    facts = [json.loads((folder / "provenance.json").read_text()) for folder in done]
+    seconds = sum(json.loads((folder / "metrics.json").read_text())["seconds"] for folder in done)
+    counts = {key: dict(Counter(str(fact[key]) for fact in facts)) for key in ("commit", "device", "threads", "torch")}
+    return {
+        "parameters": study.folder.name,
+        "runs": len(done),
+        "runs missing": len(folders) - len(done),
+        "hours of training": round(seconds / 3600, 2),
+        "first run": min((fact["finished"] for fact in facts), default=None),
+        "last run": max((fact["finished"] for fact in facts), default=None),
+        **{f"runs by {key}": count for key, count in counts.items()},
+        "report made by": provenance(),
+    }
+
+
+def _write_page(notebook: Path, folder: Path) -> Path:
+    """One executed notebook as HTML, its pictures made smaller."""
+    import nbformat
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    content = nbformat.read(notebook, as_version=4)
+    for output in (output for cell in content.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {})
+        if "image/png" in data:
+            data["image/png"] = base64.b64encode(smaller_png(base64.b64decode(data["image/png"]))).decode()
+            data.pop("image/svg+xml", None)
+    exporter = HTMLExporter(template_name="basic", **EXPORT)
+    body, _ = exporter.from_notebook_node(content)
+    page = _page(notebook.stem, body, HtmlFormatter().get_style_defs(".highlight"), MATH)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{notebook.stem}.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def smaller_png(content: bytes, width: int | None = None) -> bytes:
+    """The same picture with 256 colours, and no wider than `width` pixels, where that is smaller."""
+    from PIL import Image
+
+    file, picture = io.BytesIO(), Image.open(io.BytesIO(content)).convert("RGB")
+    if width is not None and picture.width > width:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    picture.quantize(256).save(file, "png", optimize=True)
+    return min(content, file.getvalue(), key=len)
+
+
+def _copy(source: Path, target: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Copy a tree's files of some kinds; what was written, in alphabetical order."""
+    copied = []
+    for path in sorted(path for path in source.rglob("*") if path.suffix in suffixes):
+        copied.append(target / path.relative_to(source))
+        copied[-1].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copied[-1])
+    return copied
+
+
+def _title(notebook: Path) -> str:
+    """The question in a notebook's first line."""
+    first = json.loads(notebook.read_text())["cells"][0]["source"]
+    return "".join(first).splitlines()[0].lstrip("# ")
+
+
+def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, facts: dict) -> str:
+    def link(path: Path, text: str) -> str:
+        return f'<a href="{path.relative_to(folder).as_posix()}">{html.escape(text)}</a>'
+
+    rows = [[html.escape(_title(n)), html.escape(n.parent.name), link(page, "read")] for n, page in pages.items()]
+    listed = pd.DataFrame(rows, columns=["question", "parameter file", "executed notebook"])
+    shown = "\n".join(_gallery(title, group, folder) for title, group in groupby(figures, lambda p: p.parent.name))
+    known = "\n".join(f"<li>{link(path, path.relative_to(folder / 'tables').as_posix())}</li>" for path in tables)
+    body = f"""<h1>The ANGA study, parameters <code>{html.escape(name)}</code></h1>
+<p>{facts["runs"]} training runs ({facts["runs missing"]} missing), {facts["hours of training"]} hours of training.</p>
+<h2>Notebooks</h2>
+{listed.to_html(index=False, escape=False, border=0)}
+<h2>Tables</h2>
+<ul>{known}</ul>
+<h2>Where it comes from</h2>
+<pre>{html.escape(json.dumps(facts, indent=1))}</pre>
+<h2>Figures</h2>
+{shown}"""
+    return _page(f"ANGA study: {name}", body)
+
+
+def _gallery(title: str, figures, folder: Path) -> str:
+    images = "\n".join(f'<img src="{path.relative_to(folder).as_posix()}" alt="{path.stem}">' for path in figures)
+    return f'<h3>{html.escape(title)}</h3>\n<div class="figures">\n{images}\n</div>'
+
+
+def _page(title: str, body: str, style: str = "", head: str = "") -> str:
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>{STYLE}
+{style}</style>{head}</head>
+<body>
+{body}
+</body></html>
+"""

@@ -1,0 +1,271 @@
+"""What a run carries from epoch to epoch: model, optimiser, groups, scores, telemetry, and its checkpoint."""
+
+import contextlib
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from anga.aligner import Alignment, GradientAligner
+from anga.config import Config
+from anga.curriculum import admit, anchor_ratio, prediction_entropy
+from anga.errors import AngaError
+from anga.evaluation import score_subsets
+from anga.gradients import Group
+from anga.inputs import Inputs
+from anga.model import AngaModel
+from anga.result import Result, peak_memory_mb
+from anga.tokens import Batch
+
+EVALUATION_BATCH = 256
+
+
+class TrainingState:
+    """Everything a run carries from epoch to epoch."""
+
+    def __init__(self, config: Config, inputs: Inputs):
+        self.config, self.dataset, self.table = config, inputs.dataset, inputs.table
+        self.identity = config.identity() + inputs.dataset.content_hash
+        self.train_rows = _training_rows(config, inputs)
+        self.model, self.device = build_model(config, inputs), inputs.bank.device
+        self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
+        if self.model.adapter is None:
+            self.make_batch = self._encoded_batches(inputs)
+        learned = list(self.model.trainable().values())
+        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
+        self.entropy = np.full(len(self.dataset), np.nan, np.float32)
+        self.epoch, self.best_epoch, self.best_score, self.best_weights = 0, -1, -math.inf, self.weights()
+        self.history: list[dict] = []
+        self.telemetry: list[pd.DataFrame] = []
+        self.steps: list[dict[str, torch.Tensor]] = []
+        self.seconds, self.started = 0.0, time.perf_counter()
+
+    def _encoded_batches(self, inputs: Inputs):
+        """A batch maker that runs no backbone: without prompts its output never changes, so it is computed once."""
+        if self.config.precision not in inputs.pooled:
+            inputs.pooled[self.config.precision] = self._encode_all()
+        pooled, labels = inputs.pooled[self.config.precision], self.make_batch.labels
+
+        def make_batch(rows: np.ndarray) -> Batch:
+            index = torch.from_numpy(rows).to(self.device)
+            return Batch(rows=index, labels=labels[index], pooled=pooled[index])
+
+        return make_batch
+
+    @torch.no_grad()
+    def _encode_all(self) -> torch.Tensor:
+        """The backbone's output `[N, d]` for every sample, without prompts."""
+        parts, rows = [], np.arange(len(self.dataset))
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            with self.autocast():
+                parts.append(self.model.encode(self.make_batch(rows[start : start + EVALUATION_BATCH]), None).float())
+        return torch.cat(parts)
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up over the first part of all steps, then linear decay to zero."""
+        total = self.config.epochs * math.ceil(len(self.train_rows) / self.config.batch_size)
+        rising = max(1.0, self.config.warmup * total)
+        return min(1.0, (step + 1) / rising, (total - step) / max(1.0, total - rising))
+
+    def finished(self) -> bool:
+        """All epochs done, or no better validation score for `patience` epochs."""
+        waited = self.epoch - 1 - self.best_epoch
+        return self.epoch >= self.config.epochs or (self.epoch > 0 and waited >= self.config.patience)
+
+    def batches(self):
+        """Row numbers of one epoch's batches, in an order drawn from (train_seed, epoch)."""
+        order = np.random.default_rng([self.config.train_seed, self.epoch]).permutation(self.train_rows)
+        for start in range(0, len(order), self.config.batch_size):
+            yield order[start : start + self.config.batch_size]
+
+    def autocast(self):
+        """bfloat16 for the forward pass if the config wants it; what is aligned is float32 either way."""
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    # --- curriculum
+
+    def assign_groups(self) -> np.ndarray:
+        """Group code of every sample; the anchor set A_z stays the same for the whole epoch (Eq. 7)."""
+        config = self.config
+        group = np.where(self.table.complete, Group.COMPLETE, Group.REMAINING)
+        reconstructed = self.train_rows[~self.table.complete[self.train_rows]]
+        ratio = anchor_ratio(self.epoch, config.lambda_min, config.lambda_max, config.grow_epochs)
+        if not config.use_alignment or ratio == 0:
+            return group
+        if config.admission != "random" and (config.ranking == "epoch_start" or self.epoch == 0):
+            self._note_entropy(reconstructed, self.logits(reconstructed))
+        generator = np.random.default_rng([config.train_seed, self.epoch, 1])
+        admitted = admit(self.entropy[reconstructed], ratio, config.admission, generator)
+        group[reconstructed[admitted]] = Group.ADMITTED
+        return group
+
+    def _note_entropy(self, rows: np.ndarray, logits: torch.Tensor) -> None:
+        multilabel = self.config.multilabel_entropy if self.dataset.task == "multilabel" else None
+        self.entropy[rows] = prediction_entropy(logits, multilabel).cpu().numpy()
+
+    # --- evaluation
+
+    @torch.no_grad()
+    def logits(self, rows: np.ndarray) -> torch.Tensor:
+        """Logits `[n, k]` of some rows, in large batches."""
+        parts = [torch.zeros(0, self.model.head[-1].out_features, device=self.device)]
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            with self.autocast():
+                parts.append(self.model(self.make_batch(rows[start : start + EVALUATION_BATCH])))
+        return torch.cat(parts)
+
+    def score(self, split: str) -> tuple[dict, pd.DataFrame]:
+        """Metrics by subset, and one row of predictions per sample."""
+        rows = self.dataset.rows(split)
+        logits = self.logits(rows).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise self._diverged(f"the {split} predictions after epoch {self.epoch + 1} are not finite")
+        metrics = score_subsets(self.dataset.task, self.dataset.labels[rows], logits, self.table, rows)
+        known = {"row": rows, "id": self.dataset.ids[rows], "split": split}
+        known |= {"has_text": self.table.has_text[rows], "has_image": self.table.has_image[rows]}
+        return metrics, pd.DataFrame({**known, **{f"logit_{j}": logits[:, j] for j in range(logits.shape[1])}})
+
+    # --- bookkeeping
+
+    def log_step(self, rows: np.ndarray, gradients, alignment: Alignment) -> None:
+        """Keep the step's telemetry on the device; it is read once per epoch, so that no step waits for it."""
+        names = ("complete", "admitted", "remaining", "anchor")
+        logged = {"loss": gradients.losses.mean(), "case": alignment.case, "cosine": alignment.cosine}
+        logged |= {"shrink": alignment.shrink} | {f"norm_{n}": v for n, v in zip(names, alignment.norms, strict=True)}
+        logged |= {f"n_{n}": torch.tensor(c) for n, c in zip(names[:3], alignment.counts, strict=True)}
+        self.steps.append(logged)
+        if self.config.use_alignment and self.config.ranking == "running":
+            self._note_entropy(rows, gradients.logits)
+
+    def end_epoch(self, group: np.ndarray) -> None:
+        """Read the telemetry, validate, and remember the best model.
+
+        Raises:
+            AngaError: a loss of this epoch, or a prediction after it, is not finite.
+        """
+        columns = {name: torch.stack([s[name] for s in self.steps]).cpu().numpy() for name in self.steps[0]}
+        telemetry, self.steps = pd.DataFrame(columns), []
+        telemetry.insert(0, "epoch", self.epoch)
+        broken = np.flatnonzero(~np.isfinite(telemetry["loss"]))
+        if len(broken):
+            raise self._diverged(f"the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on")
+        self.telemetry.append(telemetry)
+        scores = {name: next(iter(part.values())) for name, part in self.score("validation")[0].items()}
+        validation = scores[self.config.train_subset]
+        if validation > self.best_score or self.best_epoch < 0:
+            self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.weights()
+        sizes = telemetry[["n_complete", "n_admitted", "n_remaining"]].sum(axis=1)
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "loss": float(np.average(telemetry["loss"], weights=sizes)),
+                "validation": validation,
+                "validation_complete": scores["complete"],
+                "validation_reconstructed": scores["reconstructed"],
+                "admitted": float((group[self.train_rows] == Group.ADMITTED).mean()),
+                "seconds": self.elapsed(),
+            }
+        )
+        self.epoch += 1
+
+    def _diverged(self, what: str) -> AngaError:
+        rate = self.config.learning_rate
+        return AngaError(f"training: {what}; lower learning_rate (now {rate}); checkpoints stop at the epoch before.")
+
+    def elapsed(self) -> float:
+        """Seconds of this run, those before an interruption included."""
+        return self.seconds + time.perf_counter() - self.started
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of what has been learned."""
+        return {name: p.detach().clone() for name, p in self.model.trainable().items()}
+
+    def result(self) -> Result:
+        """Scores of the best-validation model; the only look at the test split."""
+        self.model.load_state_dict(self.best_weights, strict=False)
+        scored = {split: self.score(split) for split in ("validation", "test")}
+        return Result(
+            config=self.config,
+            metrics={split: metrics for split, (metrics, _) in scored.items()},
+            history=pd.DataFrame(self.history),
+            telemetry=pd.concat(self.telemetry, ignore_index=True),
+            predictions=pd.concat([predictions for _, predictions in scored.values()], ignore_index=True),
+            seconds=self.elapsed(),
+            peak_memory_mb=peak_memory_mb(self.device),
+        )
+
+    # --- checkpoints
+
+    KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry")
+
+    def save(self, path: str | Path | None) -> None:
+        """Write the state after an epoch; a kill in the middle leaves the one before."""
+        if path is None:
+            return
+        kept = {name: getattr(self, name) for name in self.KEPT}
+        kept |= {"identity": self.identity, "seconds": self.elapsed(), "weights": self.weights()}
+        kept |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(kept, partial)
+        os.replace(partial, path)
+
+    def load(self, path: str | Path | None) -> None:
+        """Take up a saved state, if there is one.
+
+        Raises:
+            AngaError: the file cannot be read, or belongs to another config or other data.
+        """
+        if path is None or not Path(path).exists():
+            return
+        try:
+            kept = torch.load(path, map_location=self.device, weights_only=False)
+            ours = kept["identity"] == self.identity
+            if ours:
+                self._take_up(kept)
+        except Exception as error:  # a damaged pickle may raise anything
+            raise AngaError(
+                f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
+            ) from None
+        if not ours:
+            raise AngaError(
+                f"{path}: this checkpoint belongs to another config or other data; delete it or choose another path."
+            )
+
+    def _take_up(self, kept: dict) -> None:
+        self.model.load_state_dict(kept["weights"], strict=False)
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.scheduler.load_state_dict(kept["scheduler"])
+        for name in (*self.KEPT, "seconds"):
+            setattr(self, name, kept[name])
+
+
+def _training_rows(config: Config, inputs: Inputs) -> np.ndarray:
+    """Rows of the training split, or of the subset of it that `train_subset` names."""
+    rows = inputs.dataset.rows("train")
+    kept = {"all": rows, "complete": rows[inputs.table.complete[rows]]}
+    kept["reconstructed"] = rows[~inputs.table.complete[rows]]
+    if not len(kept[config.train_subset]):
+        raise AngaError(
+            f"train_subset: no training sample is {config.train_subset} at missing_rate {config.missing_rate}; "
+            "choose another rate or subset."
+        )
+    return kept[config.train_subset]
+
+
+def build_model(config: Config, inputs: Inputs) -> AngaModel:
+    """A model whose initial weights are drawn from train_seed; the global random state stays as it was."""
+    labels = inputs.dataset.labels
+    n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train_seed)
+        model = AngaModel(config, inputs.backbone, n_classes)
+    return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training

@@ -1,0 +1,175 @@
+"""Many runs on one machine: worker processes on cores or GPUs, failures retried once and reported at the end."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from anga.config import Config
+from anga.errors import AngaError
+from anga.inputs import INPUT_KNOBS, Inputs, inputs_key, prepare
+from anga.result import Result
+from anga.runs import run, run_folder
+
+START_METHOD = "spawn"  # a forked process cannot use a GPU that its parent has touched
+MEMORY_PER_WORKER = 2.5  # GB, with room to spare: a run on the embedded data peaks below 2
+WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
+LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
+SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # with and without an adapter, on one core: a first guess
+WORTH_A_POOL = 60  # seconds; starting workers costs about ten
+
+Failures = dict[Config, str]  # what did not train -> its traceback
+
+
+def run_all(
+    configs: list[Config],
+    outputs: str | Path = "outputs",
+    progress: bool = True,
+    workers: int | None = None,
+    what: str = "runs",
+) -> list[Result]:
+    """The results of many configs, in their order; finished ones are read, the others trained by worker processes.
+
+    Args:
+        configs: may hold duplicates.
+        workers: number of processes; 1: this process itself; None: as many as cores or GPUs, memory and jobs allow,
+            or this process where the runs take less than a minute.
+        what: the progress bar's title.
+
+    Raises:
+        AngaError: some runs failed twice. The others were trained; `outputs/failed` holds configs and tracebacks.
+    """
+    folders = {config: run_folder(config, outputs)[0] for config in dict.fromkeys(configs)}
+    todo = [config for config, folder in folders.items() if not folder.exists()]
+    if todo:
+        with tqdm(total=len(todo), desc=what, unit="run", disable=not progress, smoothing=0.05) as bar:
+
+            def report() -> None:
+                bar.update(sum(folders[config].exists() for config in todo) - bar.n)
+
+            failures = _train_all(todo, outputs, workers, report)
+        _report_failures(failures, len(todo), {c: Path(outputs) / "failed" / f"{folders[c].name}.txt" for c in todo})
+    return [Result.load(folders[config]) for config in configs]
+
+
+def _train_all(configs: list[Config], outputs, workers: int | None, report: Callable[[], None]) -> Failures:
+    """Train all, and what fails once more, each run alone, so that no run pays for another. What failed twice."""
+    groups = group_by_inputs(configs)
+    short = sum(config.epochs * SECONDS_PER_EPOCH[config.use_adapter] for config in configs) < WORTH_A_POOL
+    slots = worker_slots(len(groups), 1 if workers is None and short else workers)
+    if len(slots) == 1:
+        failures = _work_here(groups, outputs, slots[0], report)
+        return _work_here([[config] for config in failures], outputs, slots[0], report)
+    failures = _work_in_pool(groups, outputs, slots, report)
+    return _work_in_pool([[config] for config in failures], outputs, slots[:1], report)
+
+
+def group_by_inputs(configs: list[Config]) -> list[list[Config]]:
+    """Groups that share their inputs, each for one worker. A run with an adapter is long: a group of its own."""
+    together: dict[tuple, list[Config]] = {}
+    for number, config in enumerate(configs):
+        together.setdefault((number if config.use_adapter else None, *inputs_key(config)), []).append(config)
+    return [part[i : i + LARGEST_GROUP] for part in together.values() for i in range(0, len(part), LARGEST_GROUP)]
+
+
+def worker_slots(n_groups: int, workers: int | None = None) -> list[str]:
+    """The device of each worker: every GPU several times, or "cpu" as often as cores and memory allow."""
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] * WORKERS_PER_GPU
+    slots = gpus or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
+    if workers is not None:
+        slots = [slots[i % len(slots)] for i in range(workers)]
+    return slots[: max(1, min(len(slots), n_groups))]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> float:
+    """Memory of the machine in GB."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _work_here(groups: list[list[Config]], outputs, device: str, report: Callable[[], None]) -> Failures:
+    failures: Failures = {}
+    for group in groups:
+        for config in group:
+            failures |= train_group([config], outputs, device)
+            report()
+    return failures
+
+
+def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report: Callable[[], None]) -> Failures:
+    """Train groups on one worker process per slot. Where a worker dies, what was under way counts as failed."""
+    failures, waiting = {}, list(groups)
+    while waiting:
+        threads = max(1, cores() // len(slots))
+        context = multiprocessing.get_context(START_METHOD)
+        running, free = {}, list(slots)
+        with ProcessPoolExecutor(len(slots), context, torch.set_num_threads, (threads,)) as pool:
+            try:
+                while waiting or running:
+                    while waiting and free:
+                        group, device = waiting.pop(0), free.pop()
+                        running[pool.submit(train_group, group, outputs, device)] = (group, device)
+                    done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        failures |= future.result()
+                        free.append(running.pop(future)[1])
+                    report()
+            except BrokenProcessPool:
+                died = "The worker process died: killed, or out of memory?\n"
+                under_way = [config for group, _ in running.values() for config in group]
+                failures |= {c: died for c in under_way if not run_folder(c, outputs)[0].exists()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return failures
+
+
+def train_group(configs: list[Config], outputs: str | Path, device: str) -> Failures:
+    """Train configs one after the other on a device, unless they name one themselves; what went wrong with which."""
+    failures = {}
+    for config in configs:
+        placed = config.with_(device=device) if config.device == "auto" else config
+        try:
+            run(placed, outputs, progress=False, make_inputs=_shared_inputs)
+        except Exception:  # whatever it is, the other runs go on; it is reported when all are through
+            failures[config] = traceback.format_exc()
+    return failures
+
+
+def _shared_inputs(config: Config, outputs: str | Path) -> Inputs:
+    """`prepare`, remembering the last inputs made in this process."""
+    knobs = dict(zip(INPUT_KNOBS, inputs_key(config), strict=True))
+    return _remembered(Config(use_adapter=False, **knobs), str(outputs))
+
+
+@lru_cache(maxsize=1)
+def _remembered(config: Config, outputs: str) -> Inputs:
+    return prepare(config, outputs)
+
+
+def _report_failures(failures: Failures, n_runs: int, files: dict[Config, Path]) -> None:
+    """Write each failure's config and traceback to its file, and raise one error that lists them."""
+    for config in files.keys() - failures.keys():
+        files[config].unlink(missing_ok=True)
+    if not failures:
+        return
+    lines = [
+        f"{len(failures)} of {n_runs} runs failed twice; the others are finished. Mend the cause and call it again."
+    ]
+    for config, text in failures.items():
+        lines.append(f"  {files[config]}: {text.strip().splitlines()[-1]}")
+        files[config].parent.mkdir(parents=True, exist_ok=True)
+        files[config].write_text(yaml.safe_dump(config.to_dict(), sort_keys=False) + f"\n{text}")
+    raise AngaError("\n".join(lines))

@@ -1,0 +1,130 @@
+"""Grid files: every point with every pair of seeds, all mistakes at once, and runs found by their labels."""
+
+import itertools
+
+import pytest
+import yaml
+from tiny_world import tiny_config
+
+from anga import workers
+from anga.config import Config
+from anga.errors import AngaError
+from anga.grids import SUBSETS, GridFile
+from anga.statistics import paired_difference
+
+AXES = {
+    "missing_rate": [0.3, 0.6],
+    "training": {"joint": {"use_alignment": False}, "full ANGA": {}, "bound": {"train_subset": "complete"}},
+}
+PLAIN = {"knobs": {"epochs": 3}, "mask_seeds": [0, 4], "train_seeds": [1], "grids": {"rates": {"axes": AXES}}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a grid file and return its path."""
+
+    def write(values: dict):
+        path = tmp_path / "set" / "03_question.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return path
+
+    return write
+
+
+def test_a_grid_is_the_product_of_its_axes_and_seeds(write):
+    file = GridFile.from_yaml(write(PLAIN))
+    grid = file["rates"]
+    assert (file.name, file.place) == ("03_question", "set/03_question")
+    assert grid.axes == {"missing_rate": [0.3, 0.6], "training": ["joint", "full ANGA", "bound"]}
+    points = list(itertools.product([0.3, 0.6], AXES["training"], [0, 4]))
+    assert list(grid.table[["missing_rate", "training", "mask_seed"]].itertuples(index=False, name=None)) == points
+    for (rate, training, mask_seed), config in zip(points, grid.configs, strict=True):
+        knobs = {"missing_rate": rate, **AXES["training"][training], "mask_seed": mask_seed, "train_seed": 1}
+        assert config == Config(epochs=3, **knobs)
+
+
+def test_a_grids_own_knobs_and_seeds_come_before_the_files_and_an_axis_before_both(write):
+    grid = {"axes": {"top_k": [2]}, "knobs": {"epochs": 7, "top_k": 9}, "mask_seeds": [5]}
+    (config,) = GridFile.from_yaml(write({**PLAIN, "grids": {"other": grid}}))["other"].configs
+    assert (config.epochs, config.top_k, config.mask_seed, config.train_seed) == (7, 2, 5, 1)
+
+
+def test_configs_of_several_grids_are_listed_once(write):
+    values = {**PLAIN, "grids": {"one": {"axes": AXES}, "same": {"axes": AXES}}}
+    assert len(GridFile.from_yaml(write(values)).configs) == 12
+
+
+def test_all_mistakes_are_listed_at_once(write):
+    bad = {"axes": {"top_k": [0, 5], "epochs": {"few": {"epocs": 2}}}, "seeds": [1]}
+    with pytest.raises(AngaError) as caught:
+        GridFile.from_yaml(write({**PLAIN, "mask_seeds": 3, "size": 1, "grids": {"bad": bad, "empty": {}}}))
+    message = str(caught.value)
+    for complaint in (
+        "unknown key size",
+        "bad: unknown key seeds",
+        "mask_seeds must be a list",
+        "empty: expected axes",
+    ):
+        assert complaint in message
+    with pytest.raises(AngaError) as caught:
+        GridFile.from_yaml(write({"grids": {"bad": {k: v for k, v in bad.items() if k == "axes"}}}))
+    assert "epocs (did you mean epochs?)" in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [3, [], {}, [[1]], {"a": 1}])
+def test_an_axis_that_is_neither_list_nor_mapping_of_knobs_is_named(write, values):
+    with pytest.raises(AngaError, match="rates: axis top_k must be a list"):
+        GridFile.from_yaml(write({"grids": {"rates": {"axes": {"top_k": values}}}}))
+
+
+@pytest.mark.parametrize("grids", [None, {}, [1]])
+def test_a_file_without_grids_is_refused(write, grids):
+    with pytest.raises(AngaError, match="grids: expected a mapping"):
+        GridFile.from_yaml(write({"grids": grids}))
+
+
+@pytest.fixture
+def runs(binary_world, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that workers read the tiny world too
+    workers._remembered.cache_clear()
+    knobs = {name: value for name, value in tiny_config(epochs=1).to_dict().items() if not name.endswith("_seed")}
+    with binary_world.replaced():
+        yield GridFile.from_yaml(write({**PLAIN, "knobs": knobs})).run("rates", tmp_path, progress=False)
+
+
+def test_runs_are_found_by_their_labels(runs):
+    chosen = runs.select(missing_rate=0.6, training="bound")
+    assert [result.config.mask_seed for result in chosen] == [0, 4]
+    assert all(r.config.train_subset == "complete" and r.config.missing_rate == 0.6 for r in chosen)
+    assert [r.config for r in runs.results] == runs.grid.configs
+    with pytest.raises(AngaError, match="axis training has no 'none'"):
+        runs.select(training="none")
+    with pytest.raises(AngaError, match="has no axis rate"):
+        runs.select(rate=0.6)
+
+
+def test_scores_are_those_of_the_results(runs):
+    table = runs.scores()
+    assert len(table) == len(runs.results) * len(SUBSETS)
+    for row in table.itertuples():
+        (result,) = [
+            r
+            for r in runs.select(missing_rate=row.missing_rate, training=row.training)
+            if r.config.mask_seed == row.mask_seed
+        ]
+        assert row.score == result.score(row.subset)
+
+
+def test_differences_are_paired_at_every_point_of_the_other_axes(runs, binary_world):
+    table = runs.differences("training", minus="joint", subsets=("complete",), n_resamples=20)
+    assert table[["missing_rate", "training"]].to_numpy().tolist() == [
+        [0.3, "full ANGA"],
+        [0.3, "bound"],
+        [0.6, "full ANGA"],
+        [0.6, "bound"],
+    ]
+    pair = runs.select(missing_rate=0.6, training="joint"), runs.select(missing_rate=0.6, training="bound")
+    expected = paired_difference(*pair, binary_world.dataset, "complete", 20)
+    assert tuple(table.iloc[3][["mean", "low", "high"]]) == expected
+    assert (table["runs"] == 2).all()

@@ -1,0 +1,137 @@
+"""A study: a folder of parameter files in; runs, executed notebooks, a plan and a report out, whatever fails."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from tiny_world import tiny_config
+
+from anga import study as study_module
+from anga import workers
+from anga.__main__ import main
+from anga.errors import AngaError
+from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet
+from anga.runs import run_folder
+from anga.study import execute, plan, reproduce
+from anga.workers import run_all
+
+CELL = """
+from pathlib import Path
+import pandas as pd
+place = Path(outputs) / "{kind}" / Path(params).parent.name / Path(params).stem
+place.mkdir(parents=True, exist_ok=True)
+pd.DataFrame({{"score": [1]}}).to_csv(place / "table.csv")
+from matplotlib import pyplot as plt
+plt.plot([0, 1]); plt.savefig(place / "line.png"); plt.show()
+"""
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    parameters = nbformat.v4.new_code_cell("params, outputs = '', ''", metadata={"tags": ["parameters"]})
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    title = nbformat.v4.new_markdown_cell(f"# {path.stem[:2]} · Is it so?\n\nMore <b>text</b>.")
+    notebook = nbformat.v4.new_notebook(cells=[title, parameters, *code])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def project(binary_world, tmp_path, monkeypatch):
+    """A folder with parameter files and notebooks of a tiny study: two tasks, one grid."""
+    workers._remembered.cache_clear()
+    knobs = tiny_config(epochs=1).to_dict()
+    knobs = {name: value for name, value in knobs.items() if not name.endswith("_seed") and name != "dataset"}
+    folder = tmp_path / "params" / "tiny"
+    folder.mkdir(parents=True)
+    for name, seeds in (("a", [0]), ("b", [0, 1])):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**knobs, "mask_seeds": seeds}))
+    axes = {"use_alignment": [True, False], "missing_rate": [0.5, 0.4]}
+    grid = {"knobs": {**knobs, "use_adapter": False}, "grids": {"g": {"axes": axes}}}
+    (folder / "03_grid.yaml").write_text(yaml.safe_dump(grid))
+    for name in (*TASK_NOTEBOOKS, "03_grid"):
+        write_notebook(
+            tmp_path / "notebooks" / f"{name}.ipynb", CELL.format(kind="tables"), CELL.format(kind="figures")
+        )
+    monkeypatch.chdir(tmp_path)
+    with binary_world.replaced():
+        yield tmp_path
+
+
+def test_a_folder_is_read_as_tasks_and_grids(project):
+    study = ParameterSet.read("params/tiny")
+    assert [file.path.stem for file in study.tasks] == ["a", "b"] and [file.name for file in study.grids] == ["03_grid"]
+    jobs = study.jobs()
+    assert {name: len(configs) for name, configs in jobs.items()} == {"a": 4, "b": 8, "03_grid: g": 4}
+    shared = set(jobs["a"]) & set(jobs["b"])
+    assert len(shared) == len(VARIANTS) and len(study.configs()) == len(set().union(*jobs.values()))
+
+
+def test_all_files_are_checked_before_anything_starts(project, capsys):
+    Path("params/tiny/b.yaml").write_text("top_k: none")
+    Path("params/tiny/c.yaml").write_text("grids: {g: {axes: {epochs: [0]}}}")
+    assert main(["reproduce", "--params", "params/tiny"]) == 1
+    printed = capsys.readouterr().err
+    assert "top_k" in printed and "epochs" in printed and not Path("outputs").exists()
+
+
+def test_reproduce_leaves_runs_notebooks_and_a_report_and_a_second_call_redoes_nothing(project, capsys, monkeypatch):
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
+    assert "report: outputs/report/index.html" in capsys.readouterr().out
+    assert all(run_folder(config, "outputs")[0].exists() for config in ParameterSet.read("params/tiny").configs())
+    done = {path.relative_to("outputs/notebooks/tiny").as_posix() for path in Path("outputs").rglob("*.ipynb")}
+    assert done == {f"{task}/{name}.ipynb" for task in "ab" for name in TASK_NOTEBOOKS} | {"03_grid/03_grid.ipynb"}
+    index = Path("outputs/report/index.html").read_text()
+    for path in Path("outputs/report").rglob("*"):
+        if path.suffix in (".html", ".csv", ".png") and path.name != "index.html":
+            assert f'"{path.relative_to("outputs/report").as_posix()}"' in index
+    facts = json.loads(Path("outputs/report/provenance.json").read_text())
+    assert facts["runs"] == len(ParameterSet.read("params/tiny").configs()) and facts["runs missing"] == 0
+    assert str(project) not in "".join(path.read_text() for path in Path("outputs/report").rglob("*.html"))
+    monkeypatch.setattr(workers, "run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("executed again"))
+    assert main(["reproduce", "--params", "params/tiny"]) == 0
+
+
+def test_a_notebook_that_fails_is_kept_and_named_and_the_others_go_on(project):
+    Path("params/tiny/b.yaml").unlink()
+    write_notebook(Path("notebooks/02_retrieval.ipynb"), "print('so far')", "1 / 0")
+    for name in ("01_data", "04_anga", "03_grid"):
+        write_notebook(Path(f"notebooks/{name}.ipynb"), "1 + 1")
+    with pytest.raises(AngaError, match=r"02_retrieval.ipynb: cell .* failed with ZeroDivisionError"):
+        reproduce(ParameterSet.read("params/tiny"), "outputs", "notebooks", 1)
+    kept = nbformat.read("outputs/notebooks/tiny/a/02_retrieval.ipynb", as_version=4)
+    assert "so far" in str(kept) and Path("outputs/notebooks/tiny/03_grid/03_grid.ipynb").exists()
+    assert Path("outputs/report/index.html").exists()
+
+
+def test_a_changed_notebook_parameter_or_source_is_executed_again(project, monkeypatch):
+    (params, *_), notebook, executed = ParameterSet.read("params/tiny").tasks, Path("notebooks/01_data.ipynb"), []
+    monkeypatch.setattr("papermill.execute_notebook", lambda *a, **_: executed.append(a) or Path(a[1]).touch())
+    for change in ("", "\n", None):
+        if change is None:
+            monkeypatch.setattr(study_module, "__file__", str(project / "package" / "study.py"))
+            (project / "package").mkdir()
+        else:
+            notebook.write_text(notebook.read_text() + change)
+        execute(notebook, params, "outputs")
+        execute(notebook, params, "outputs")
+    assert len(executed) == 3
+
+
+def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, capsys):
+    study = ParameterSet.read("params/tiny")
+    before = plan(study, "outputs")
+    assert before["runs"].tolist() == [4, 4, 3] and before["finished"].sum() == 0 and (before["minutes"] > 0).all()
+    run_all(study.configs(), "outputs", progress=False, workers=1)
+    after = plan(study, "outputs")
+    assert after["finished"].tolist() == after["runs"].tolist() and after["minutes"].sum() == 0
+    assert main(["plan", "--params", "params/tiny"]) == 0
+    assert "11 runs, 11 finished" in capsys.readouterr().out
+
+
+def test_workers_must_be_some(capsys):
+    assert main(["reproduce", "--workers", "0"]) == 1
+    assert "--workers: must be at least 1" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""Many runs: the same results with any number of workers, and no failure stops the others."""
+
+import multiprocessing
+import os
+import signal
+
+import pandas as pd
+import pytest
+import torch
+from tiny_world import tiny_config
+
+from anga import runs, workers
+from anga.errors import AngaError
+from anga.inputs import INPUT_KNOBS, prepare
+from anga.runs import run_folder
+from anga.workers import group_by_inputs, run_all, worker_slots
+
+CHEAP = {"use_adapter": False, "epochs": 1}
+
+
+@pytest.fixture
+def here(binary_world, monkeypatch):
+    """Runs, also those of worker processes, read the tiny world while a test uses this."""
+    monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that the replacement reaches the workers
+    workers._remembered.cache_clear()
+    with binary_world.replaced():
+        yield
+    workers._remembered.cache_clear()
+
+
+def quiet(configs, outputs, n: int | None = None):
+    return run_all(configs, outputs, progress=False, workers=n)
+
+
+def test_one_worker_and_two_give_the_same_results_in_the_order_asked_for(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 2)  # one thread per worker, as in this process
+    configs = [
+        tiny_config(epochs=1, train_seed=s, use_adapter=a, missing_rate=r)
+        for s in (2, 0)
+        for a in (True, False)
+        for r in (0.5, 0.4)
+    ]
+    one, two = quiet(configs, tmp_path / "1", 1), quiet(configs, tmp_path / "2", 2)
+    assert [result.config.with_(device="cpu") for result in two] == configs
+    for a, b in zip(one, two, strict=True):
+        pd.testing.assert_frame_equal(a.predictions, b.predictions, check_exact=True)
+        pd.testing.assert_frame_equal(a.telemetry, b.telemetry, check_exact=True)
+
+
+def test_shared_inputs_change_nothing(here, tmp_path):
+    configs = [tiny_config(**CHEAP, train_seed=seed, missing_rate=rate) for rate in (0.4, 0.5) for seed in (0, 1)]
+    for config, result in zip(configs, quiet(configs, tmp_path / "shared", 1), strict=True):
+        alone = runs.run(config, tmp_path / "alone", progress=False)
+        pd.testing.assert_frame_equal(alone.predictions, result.predictions, check_exact=True)
+
+
+def test_inputs_are_prepared_once_per_group(here, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(workers, "prepare", lambda config, outputs: made.append(config) or prepare(config, outputs))
+    configs = [tiny_config(**CHEAP, train_seed=seed, missing_rate=rate) for seed in (0, 1, 2) for rate in (0.4, 0.5)]
+    quiet(configs, tmp_path, 1)
+    assert [config.missing_rate for config in made] == [0.4, 0.5]
+
+
+@pytest.mark.parametrize("knob", INPUT_KNOBS)
+def test_groups_share_every_knob_that_inputs_depend_on(knob):
+    base = tiny_config(use_adapter=False, missing_type="text", dataset="clipart-pairs")
+    other = {"dataset": "clipart-folders", "root": "there", "unimodal_cue": 0.5, "max_text_length": 12}
+    other |= {"backbone": "b", "clip": "c", "device": "meta", "missing_rate": 0.1, "missing_type": "image"}
+    other |= {"test_missing_rate": 0.9, "mask_seed": 5, "use_retrieval": False, "top_k": 1, "memory_bank": "full"}
+    other |= {"integer_mask": True}
+    changed = base.with_(**{knob: other[knob]})
+    again = base.with_(train_seed=8, use_alignment=False, train_subset="complete")
+    assert group_by_inputs([base, changed, again]) == [[base, again], [changed]]
+
+
+def test_groups_are_bounded_and_runs_with_an_adapter_stand_alone():
+    plain = [tiny_config(use_adapter=False, train_seed=seed) for seed in range(70)]
+    slow = [tiny_config(train_seed=seed) for seed in range(2)]
+    groups = group_by_inputs(plain + slow)
+    assert [len(group) for group in groups] == [32, 32, 6, 1, 1]
+    assert [config for group in groups for config in group] == plain + slow
+
+
+def test_finished_runs_are_only_read(here, tmp_path, monkeypatch):
+    configs = [tiny_config(**CHEAP), tiny_config(**CHEAP)]
+    quiet(configs, tmp_path, 1)
+    monkeypatch.setattr(workers, "run", lambda *_, **__: pytest.fail("trained again"))
+    assert len(quiet(configs, tmp_path, 1)) == 2
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_poisoned_config_among_many_is_tried_twice_and_reported_at_the_end(here, tmp_path, n_workers):
+    good = [tiny_config(**CHEAP, train_seed=seed) for seed in range(12)]
+    poison = tiny_config(**CHEAP, top_k=50)  # more than the memory bank can lend
+    with pytest.raises(AngaError, match="1 of 13 runs failed twice") as caught:
+        quiet([*good[:5], poison, *good[5:]], tmp_path, n_workers)
+    assert "top_k: 50 neighbours were asked for" in str(caught.value)
+    assert all(run_folder(config, tmp_path)[0].exists() for config in good)
+    (report,) = (tmp_path / "failed").iterdir()
+    assert str(report) in str(caught.value)
+    assert "top_k: 50\n" in report.read_text() and "Traceback" in report.read_text()
+
+
+def test_a_failure_that_passes_is_retried_and_leaves_no_report(here, tmp_path, monkeypatch):
+    calls, train = [], runs.train
+
+    def unlucky(config, *arguments, **knobs):
+        calls.append(config)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        return train(config, *arguments, **knobs)
+
+    monkeypatch.setattr(runs, "train", unlucky)
+    config = tiny_config(**CHEAP)
+    stale = tmp_path / "failed" / f"{run_folder(config, tmp_path)[0].name}.txt"
+    stale.parent.mkdir()
+    stale.touch()
+    assert len(quiet([config], tmp_path, 1)) == 1 and len(calls) == 2 and not stale.exists()
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(here, tmp_path, monkeypatch):
+    done, late = tiny_config(**CHEAP), tiny_config(**CHEAP, train_seed=1)
+    quiet([done], tmp_path, 1)
+
+    def full(self, folder):
+        folder.mkdir()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anga.result.Result.save", full)
+        with pytest.raises(AngaError, match="No space left on device"):
+            quiet([done, late], tmp_path, 1)
+    assert run_folder(done, tmp_path)[0].exists() and not run_folder(late, tmp_path)[0].exists()
+    assert len(quiet([done, late], tmp_path, 1)) == 2
+
+
+def test_a_worker_that_is_killed_fails_its_run_and_no_other(here, tmp_path, monkeypatch):
+    train = runs.train
+
+    def killed(config, *arguments, **knobs):
+        if config.train_seed == 3 and multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(config, *arguments, **knobs)
+
+    monkeypatch.setattr(runs, "train", killed)
+    configs = [tiny_config(**CHEAP, train_seed=seed, missing_rate=rate) for seed in range(5) for rate in (0.4, 0.5)]
+    with pytest.raises(AngaError, match="2 of 10 runs failed twice") as caught:
+        quiet(configs, tmp_path, 2)
+    assert "worker process died" in str(caught.value)
+    finished = [run_folder(config, tmp_path)[0].exists() for config in configs]
+    assert finished == [config.train_seed != 3 for config in configs]
+
+
+def test_an_interruption_is_no_failure(here, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        quiet([tiny_config(**CHEAP)], tmp_path, 1)
+    assert not (tmp_path / "failed").exists()
+
+
+def test_slots_follow_cores_memory_jobs_and_gpus(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "_memory", lambda: 64)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert worker_slots(100) == ["cpu"] * 8
+    assert worker_slots(3) == ["cpu"] * 3
+    assert worker_slots(100, 2) == ["cpu"] * 2
+    monkeypatch.setattr(workers, "_memory", lambda: 6)
+    assert worker_slots(100) == ["cpu"] * 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    slots = worker_slots(100)
+    assert slots.count("cuda:0") == slots.count("cuda:1") == workers.WORKERS_PER_GPU
+    assert worker_slots(100, 3) == ["cuda:0", "cuda:1", "cuda:0"]
