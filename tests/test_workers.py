@@ -152,6 +152,25 @@ def test_a_worker_that_is_killed_fails_its_run_and_no_other(here, tmp_path, monk
     assert finished == [config.train_seed != 3 for config in configs]
 
 
+def test_two_studies_at_once_on_one_folder_train_every_run_once(here, tmp_path, monkeypatch):
+    train, log = runs.train, tmp_path / "trained"
+
+    def noted(config, *arguments, **knobs):
+        with open(log, "a") as file:
+            file.write(f"{config.train_seed} ")
+        return train(config, *arguments, **knobs)
+
+    monkeypatch.setattr(runs, "train", noted)
+    configs = [tiny_config(**CHEAP, train_seed=seed) for seed in range(6)]
+    both = [multiprocessing.get_context("fork").Process(target=quiet, args=(configs, tmp_path, 1)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sorted(log.read_text().split()) == list("012345")
+
+
 def test_an_interruption_is_no_failure(here, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
