@@ -1,10 +1,12 @@
 """From a config to everything a batch is made of, computed once and cached: the data flow left of "batch"."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from anga.backbone import Backbone
 from anga.config import Config
@@ -50,15 +52,25 @@ def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:
     device = pick_device(config.device)
     dataset = load_config_dataset(config)
     table = draw_table(config, dataset)
-    neighbours = retrieve(config, dataset, table, cache) if config.use_retrieval else None
     backbone = Backbone.from_name(config.backbone).to(device)
-    bank = TokenBank.build(dataset, backbone, config.max_text_length, cache, device)
+    with _locked(cache):  # or several processes would make the same embeddings and tokens, each for itself
+        neighbours = retrieve(config, dataset, table, cache) if config.use_retrieval else None
+        bank = TokenBank.build(dataset, backbone, config.max_text_length, cache, device)
     return Inputs(dataset, table, neighbours, bank, backbone, config.integer_mask)
 
 
 def inputs_key(config: Config) -> tuple:
     """Equal for configs whose runs read the same inputs."""
     return tuple(getattr(config, knob) for knob in INPUT_KNOBS)
+
+
+def _locked(cache: Path) -> AbstractContextManager:
+    """One process at a time may make what belongs into the cache."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return FileLock(cache / ".lock").acquire()
+    except OSError as error:
+        raise AngaError(f"{cache}: cannot be written ({error.strerror}); choose another outputs folder.") from None
 
 
 def load_config_dataset(config: Config) -> Dataset:
