@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -50,7 +52,8 @@ def run_all(
     folders = {config: run_folder(config, outputs)[0] for config in dict.fromkeys(configs)}
     todo = [config for config, folder in folders.items() if not folder.exists()]
     if todo:
-        with tqdm(total=len(todo), desc=what, unit="run", disable=not progress, smoothing=0.05) as bar:
+        calm = {"smoothing": 0.05, "mininterval": 0.5 if sys.stderr.isatty() else 10}  # notebooks keep every line
+        with tqdm(total=len(todo), desc=what, unit="run", disable=not progress, **calm) as bar:
 
             def report() -> None:
                 bar.update(sum(folders[config].exists() for config in todo) - bar.n)
@@ -115,7 +118,7 @@ def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report:
         threads = max(1, cores() // len(slots))
         context = multiprocessing.get_context(START_METHOD)
         running, free = {}, list(slots)
-        with ProcessPoolExecutor(len(slots), context, torch.set_num_threads, (threads,)) as pool:
+        with ProcessPoolExecutor(len(slots), context, _start_worker, (threads,)) as pool:
             try:
                 while waiting or running:
                     while waiting and free:
@@ -134,6 +137,17 @@ def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return failures
+
+
+def _start_worker(threads: int) -> None:
+    """Divide the cores, and end with the parent, however that ends: a pool's worker would otherwise wait for ever."""
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def train_group(configs: list[Config], outputs: str | Path, device: str) -> Failures:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -169,6 +171,41 @@ def test_two_studies_at_once_on_one_folder_train_every_run_once(here, tmp_path, 
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
     assert sorted(log.read_text().split()) == list("012345")
+
+
+def test_workers_end_when_their_parent_is_killed(here, tmp_path, monkeypatch):
+    def slow(*_, **__):
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(60)
+
+    monkeypatch.setattr(runs, "train", slow)
+    configs = [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5)]
+    study = multiprocessing.get_context("fork").Process(target=quiet, args=(configs, tmp_path / "outputs", 2))
+    study.start()
+    workers_started = wait_for(
+        lambda: [int(path.name) for path in tmp_path.glob("[0-9]*")], lambda pids: len(pids) == 2
+    )
+    study.kill()
+    study.join()
+    assert wait_for(lambda: [pid for pid in workers_started if is_alive(pid)], lambda pids: not pids) == []
+
+
+def wait_for(look, enough, seconds: float = 30):
+    """What `look` returns once it is enough, or at the end of patience."""
+    deadline = time.monotonic() + seconds
+    while not enough(found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_an_interruption_is_no_failure(here, tmp_path, monkeypatch):
