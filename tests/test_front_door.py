@@ -21,7 +21,20 @@ from anga.parameters import ParameterSet
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = "help setup demo plan reproduce reference test lint notebooks lab bench clean".split()
+TARGETS = [
+    "help",
+    "setup",
+    "demo",
+    "plan",
+    "reproduce",
+    "reference",
+    "test",
+    "lint",
+    "notebooks",
+    "lab",
+    "bench",
+    "clean",
+]
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

@@ -182,12 +182,10 @@ def test_workers_end_when_their_parent_is_killed(here, tmp_path, monkeypatch):
     configs = [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5)]
     study = multiprocessing.get_context("fork").Process(target=quiet, args=(configs, tmp_path / "outputs", 2))
     study.start()
-    workers_started = wait_for(
-        lambda: [int(path.name) for path in tmp_path.glob("[0-9]*")], lambda pids: len(pids) == 2
-    )
+    started = wait_for(lambda: [int(path.name) for path in tmp_path.glob("[0-9]*")], lambda pids: len(pids) == 2)
     study.kill()
     study.join()
-    assert wait_for(lambda: [pid for pid in workers_started if is_alive(pid)], lambda pids: not pids) == []
+    assert wait_for(lambda: [pid for pid in started if is_alive(pid)], lambda pids: not pids) == []
 
 
 def wait_for(look, enough, seconds: float = 30):
