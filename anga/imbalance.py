@@ -1,0 +1,112 @@
+"""Learning imbalance: what joint training loses against an upper bound, what selection explains, who leads the step.
+
+A subset's upper bound is the same model trained, and its best epoch selected, on that subset alone. The imbalance gap
+is the upper bound minus the joint score, on the subset's own test samples. The word "bound" is a promise: with few
+samples the subset alone may teach less than everything together, and the gap is then negative.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from anga.grids import GridRuns
+from anga.inputs import load_config_dataset
+from anga.result import Result
+from anga.statistics import paired_difference
+
+UPPER_BOUND = {"complete": "complete only", "reconstructed": "reconstructed only"}  # subset -> label of its training
+GAPS = [("joint", bound, subset) for subset, bound in UPPER_BOUND.items()]
+
+
+def compare(runs: GridRuns, pairs: list[tuple[str, str, str]], axis: str = "training", n_resamples: int = 200):
+    """Paired differences on the test split at each point of the other axes.
+
+    Args:
+        runs: a grid with the axis.
+        pairs: (first, second, subset); pairs with a label that the grid lacks are left out.
+
+    Returns:
+        Columns: the other axes, first, second, subset, mean (second minus first), low, high (95 %, see
+        `paired_difference`), runs (pairs of runs behind them). With `GAPS`, mean is the imbalance gap.
+    """
+    labels = runs.grid.axes[axis]
+    pairs = [pair for pair in pairs if pair[0] in labels and pair[1] in labels]
+    rows = []
+    for at in points(runs, axis):
+        dataset = load_config_dataset(runs.select(**at)[0].config)
+        for first, second, subset in pairs:
+            chosen = [runs.select(**at, **{axis: label}) for label in (first, second)]
+            mean, low, high = paired_difference(*chosen, dataset, subset, n_resamples)
+            compared = {"first": first, "second": second, "subset": subset}
+            rows.append({**at, **compared, "mean": mean, "low": low, "high": high, "runs": len(chosen[0])})
+    return pd.DataFrame(rows)
+
+
+def points(runs: GridRuns, axis: str) -> list[dict]:
+    """Every combination of the labels of all axes but one."""
+    others = {name: labels for name, labels in runs.grid.axes.items() if name != axis}
+    return [dict(zip(others, point, strict=True)) for point in itertools.product(*others.values())]
+
+
+def selection_effects(runs: GridRuns, subset: str = "complete") -> pd.DataFrame:
+    """How much of a subset's gap comes from the epoch that is kept, on the validation split.
+
+    A joint run keeps the epoch that is best on all validation samples, a bound the one that is best on its subset.
+    Here the joint run may choose by the subset as well; both scores are then the best of their epochs.
+
+    Returns:
+        One row per pair of runs: the axes but training, mask_seed, train_seed, as_selected (bound's best epoch minus
+        the joint run's kept one, scored on the subset), same_selection (minus the joint run's best epoch on the
+        subset), selection (the first minus the second, never negative).
+    """
+    column, rows = f"validation_{subset}", []
+    for at in points(runs, "training"):
+        joint, bound = (runs.select(**at, training=label) for label in ("joint", UPPER_BOUND[subset]))
+        for ours, alone in zip(joint, bound, strict=True):
+            kept = ours.history.loc[ours.history["validation"].idxmax(), column]
+            best, limit = ours.history[column].max(), alone.history[column].max()
+            seeds = {"mask_seed": ours.config.mask_seed, "train_seed": ours.config.train_seed}
+            parts = {"as_selected": limit - kept, "same_selection": limit - best, "selection": best - kept}
+            rows.append({**at, **seeds, **parts})
+    return pd.DataFrame(rows)
+
+
+def joint_steps(results: list[Result]) -> pd.DataFrame:
+    """One row per step of joint runs: who leads the pooled update.
+
+    The pooled gradient is (n_C g_C + n_M g_M) / n, so group means are weighted with counts.
+
+    Returns:
+        Columns: run, epoch; samples, the share of reconstructed ones; pull, their share of n_C |g_C| + n_M |g_M|;
+        by_chance, the pull that equally strong samples without any common direction would have (noise adds up with
+        the root of a group's size); norm_complete, norm_reconstructed; cosine of g_C and g_M; against, whether the
+        update has a negative inner product with g_C, so that to first order it raises the complete samples' loss.
+        Batches without both groups are left out: they have no cosine.
+    """
+    parts = []
+    for number, result in enumerate(results):
+        steps = result.telemetry
+        steps = steps[(steps["n_complete"] > 0) & (steps["n_remaining"] > 0)]
+        complete = steps["n_complete"] * steps["norm_complete"]
+        reconstructed = steps["n_remaining"] * steps["norm_remaining"]
+        columns = {"run": number, "epoch": steps["epoch"]}
+        columns["samples"] = _share(steps["n_remaining"], steps["n_complete"])
+        columns["pull"] = _share(reconstructed, complete)
+        columns["by_chance"] = _share(np.sqrt(steps["n_remaining"]), np.sqrt(steps["n_complete"]))
+        columns |= {"norm_complete": steps["norm_complete"], "norm_reconstructed": steps["norm_remaining"]}
+        columns |= {"cosine": steps["cosine"], "against": complete + reconstructed * steps["cosine"] < 0}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _share(part: pd.Series, rest: pd.Series) -> pd.Series:
+    """A part's share of the whole; NaN where both are zero."""
+    return part / (part + rest).replace(0, np.nan)
+
+
+def quartiles(steps: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
+    """Median and middle half of a column within groups of steps: by, q25, q50, q75."""
+    table = steps.groupby(by, sort=False)[column].quantile([0.25, 0.5, 0.75]).unstack()
+    table.columns = ["q25", "q50", "q75"]
+    return table.reset_index()
