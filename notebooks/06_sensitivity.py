@@ -1,0 +1,400 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · How much do the knobs matter?
+#
+# ANGA has knobs: how many neighbours are retrieved, how wide the cone is, how many reconstructed samples may join the
+# anchor and how soon, where the prompts go. The paper calls the method robust to the first two. A method that works
+# only at one setting is of little use. But a flat curve alone proves nothing: it must be held against the spread that
+# chance makes.
+#
+# - **Needs:** one file of grids (below). Runs that are not there yet are trained now, with a bar that shows the time
+#   left.
+# - **Leaves behind:** figures under `outputs/figures/`; curves and spreads under `outputs/tables/`.
+# - **Run time:** about a minute on two CPU cores or on a GPU machine once the runs are there. Training takes some
+#   minutes with the quick file and less than an hour with the full one.
+# - **Before this:** `04_anga` (the knobs), `05_ablations` (what a fair reference is).
+
+# %% [markdown]
+# ## Parameters
+#
+# `params` names a file with one grid per knob and one, `variant1`, for the references.
+
+# %% tags=["parameters"]
+params = "../params/quick/06_sensitivity.yaml"
+outputs = "../outputs"
+
+# %% [markdown]
+# ## Imports
+
+# %%
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anga import Config, plots
+from anga.evaluation import METRIC_NAMES
+from anga.grids import GridFile
+from anga.inputs import load_config_dataset
+from anga.plots import sweeps
+from anga.runs import provenance
+from anga.statistics import paired_difference, summarise
+
+# %% [markdown]
+# One knob moves at a time; all others stay at their defaults, which are the paper's. Two functions keep figures and
+# tables, one says how many runs stand behind a figure.
+
+# %%
+plots.set_style()
+study = GridFile.from_yaml(params)
+folder = Path(outputs) / "tables" / study.place
+default = Config().to_dict()
+
+
+def keep(figure, table, name):
+    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"{study.name}_{name}")
+
+
+def keep_table(table, name):
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{name}.csv", index=False)
+
+
+def print_runs(grid):
+    masks, trains = (study[grid].table[name].nunique() for name in ("mask_seed", "train_seed"))
+    print(f"n = {masks * trains} run(s) per point ({masks} missing table(s) x {trains} training seed(s)),", end=" ")
+    print("95 % intervals over", "runs" if masks * trains > 1 else "test samples")
+
+
+# %% [markdown]
+# A curve is the mean score at each value of a knob, on all test samples. The method is trained without the adapter
+# here (retrieval + alignment), since its runs are fast; section 5 needs the adapter and says so.
+
+
+# %%
+def points(runs, **columns):
+    """Mean score of each task over its runs, with its interval."""
+    data = load_config_dataset(runs[0].config)
+    metric = METRIC_NAMES[data.metric]
+    return summarise(runs, data, ["all"]).assign(dataset=data.name, metric=metric, **columns)
+
+
+def curve(runs, knob, method="retrieval + alignment"):
+    axes = runs.grid.axes
+    rows = []
+    for task in axes["dataset"]:
+        for name in axes.get("method", [method]):
+            chosen = {"method": name} if "method" in axes else {}
+            for value in axes[knob]:
+                rows.append(points(runs.select(dataset=task, **{knob: value}, **chosen), value=value, method=name))
+    return pd.concat(rows, ignore_index=True)
+
+
+# %% [markdown]
+# The references do not depend on the knob and become horizontal lines. *Zero-filled* is Variant 1 in Table 2 of the
+# paper: no retrieval, no alignment. *Retrieval only* is the method without alignment. *Group means* is `g_C + g_M`
+# without a cone: `05_ablations` shows why one must look at it.
+
+# %%
+variant1 = study.run("variant1", outputs)
+tasks = variant1.grid.axes["dataset"]
+lines = [
+    points(variant1.select(dataset=task, method=method), method=method)
+    for task in tasks
+    for method in variant1.grid.axes["method"]
+]
+references = pd.concat(lines, ignore_index=True)
+keep_table(references, "references")
+
+# %% [markdown]
+# ## 1. K, the number of neighbours
+#
+# **Claim (Fig. 3 of the paper):** performance is only marginally affected by K, and always better than Variant 1. K
+# changes the reconstruction itself, so the method without alignment is trained for every K as well.
+
+# %%
+top_k = study.run("top_k", outputs)
+k_curve = curve(top_k, "top_k")
+dummy = references[references["method"] == "zero-filled"]
+keep(sweeps.over_knob(k_curve, dummy, "K, retrieved neighbours", default["top_k"]), k_curve, "top_k")
+keep_table(k_curve, "top_k")
+print_runs("top_k")
+
+# %% [markdown]
+# **What you should see:** a flat curve if the claim holds. The mean of more neighbours has less noise, but also less
+# detail, so that a curve may rise and fall. (With the quick file there are two runs per point, and the intervals show
+# what two runs are worth: little.) The default is printed in bold. Intervals are wide because they contain what all
+# values of K share; so we print paired differences, which do not.
+
+# %%
+by_k = top_k.differences("method", minus="retrieval only", subsets=["all"])
+by_k = by_k[by_k["method"] == "retrieval + alignment"]
+for task, part in by_k.groupby("dataset", sort=False):
+    up, down = (part["low"] > 0).sum(), (part["high"] < 0).sum()
+    print(f"{task}: alignment helps at {up} of {len(part)} values of K and hurts at {down};", end=" ")
+    print(f"its gain runs from {part['mean'].min():+.3f} to {part['mean'].max():+.3f}.")
+
+# %% [markdown]
+# And against Variant 1, on the same missing tables:
+
+# %%
+aligned = {"method": "retrieval + alignment"}
+for task in top_k.grid.axes["dataset"] if len(dummy) else []:
+    base = variant1.select(dataset=task, method="zero-filled")
+    data = load_config_dataset(base[0].config)
+    sides = [top_k.select(dataset=task, top_k=k, **aligned) for k in top_k.grid.axes["top_k"]]
+    gains = [paired_difference(base, runs, data) for runs in sides]
+    better = sum(low > 0 for _, low, _ in gains)
+    print(f"{task}: clearly better than Variant 1 at {better} of {len(gains)} values of K", end=" ")
+    print(f"(differences {min(gains)[0]:+.3f} to {max(gains)[0]:+.3f}).")
+
+# %% [markdown]
+# ## 2. τ, the width of the cone
+#
+# **Claim (Fig. 3):** as τ grows, performance first improves and then declines. At τ = 0 the cone is a half-space: only
+# opposite gradients are dropped. Towards 1 it closes: of the remaining gradient, only the part along the anchor stays.
+
+# %%
+cone = study.run("cos_threshold", outputs)
+tau_curve = curve(cone, "cos_threshold")
+shown = references[references["dataset"].isin(cone.grid.axes["dataset"])]
+keep(sweeps.over_knob(tau_curve, shown, "τ, cosine threshold", default["cos_threshold"]), tau_curve, "cos_threshold")
+keep_table(tau_curve, "cos_threshold")
+print_runs("cos_threshold")
+
+# %% [markdown]
+# **How to read it:** the lines are means of the references. The curve should lie above *group means* if the cone
+# helps, and have its top between the ends if the claim holds. For the claim to be borne out, the best value in between
+# must also beat both ends by more than chance. (The best value is picked among many, which favours it: a test that it
+# fails, it fails for good.)
+
+
+# %%
+def rise_and_fall(runs, knob, task):
+    values = runs.grid.axes[knob]
+    means = {value: np.mean([r.score() for r in runs.select(dataset=task, **{knob: value})]) for value in values}
+    best, (first, *_, last) = max(means, key=means.get), values
+    if best in (first, last):
+        return f"the best value is {best}, at the end of the curve: no rise and fall."
+    data = load_config_dataset(runs.results[0].config.with_(dataset=task))
+    top = runs.select(dataset=task, **{knob: best})
+    lows = [paired_difference(runs.select(dataset=task, **{knob: end}), top, data)[1] for end in (first, last)]
+    said = "by more than chance at both ends" if min(lows) > 0 else "but not by more than chance at both ends"
+    return f"the best value is {best}, between the ends, {said}."
+
+
+for task in cone.grid.axes["dataset"]:
+    print(f"{task}: {rise_and_fall(cone, 'cos_threshold', task)}")
+
+# %% [markdown]
+# ## 3. The curriculum: λ_max and Z_grow
+#
+# The paper sets λ_max = 0.3 and Z_grow = 5 and shows no curve. λ_max is the largest share of reconstructed samples in
+# the anchor, Z_grow the number of epochs until it is reached. At λ_max = 1 everybody is admitted in the end. Then
+# nobody remains, and by Eq. 15 only complete samples push.
+
+# %%
+ratio = study.run("lambda_max", outputs)
+ratio_curve = curve(ratio, "lambda_max")
+shown = references[references["dataset"].isin(ratio.grid.axes["dataset"])]
+keep(sweeps.over_knob(ratio_curve, shown, "λ_max, anchor ratio", default["lambda_max"]), ratio_curve, "lambda_max")
+keep_table(ratio_curve, "lambda_max")
+print_runs("lambda_max")
+
+# %%
+grow = study.run("grow_epochs", outputs)
+grow_curve = curve(grow, "grow_epochs")
+shown = references[references["dataset"].isin(grow.grid.axes["dataset"])]
+keep(sweeps.over_knob(grow_curve, shown, "Z_grow, epochs", default["grow_epochs"]), grow_curve, "grow_epochs")
+keep_table(grow_curve, "grow_epochs")
+print_runs("grow_epochs")
+
+# %% [markdown]
+# **What you should see:** where admitted samples hardly differ from remaining ones, both curves are flat. A decline
+# towards λ_max = 1 says that reconstructed samples are worth learning from to the end, a rise that the last epochs do
+# better without them.
+#
+# ## 4. Do the knobs matter more than the draw of what is missing?
+#
+# **Claim:** ANGA is robust to its knobs. We make this a number. Per knob and task, three standard deviations: of the
+# mean scores over the *values* of the knob; over the *draws* of what is missing, averaged over the values; and the
+# *noise*: how far the values' means would scatter if the knob did nothing, estimated from what neither value nor draw
+# explains.
+
+
+# %%
+def scores_of(runs, knob, task, split="test"):
+    """One row per draw, one column per value."""
+    table = runs.scores(["all"], split).query("dataset == @task")
+    if "method" in table:
+        table = table[table["method"] == "retrieval + alignment"]
+    return table.pivot(index=["mask_seed", "train_seed"], columns=knob, values="score")
+
+
+def spread(wide):
+    n_draws, n_values = wide.shape
+    rest = wide.sub(wide.mean(axis=1), axis=0).sub(wide.mean() - wide.to_numpy().mean())
+    free = (n_draws - 1) * (n_values - 1)
+    noise = np.sqrt((rest**2).to_numpy().sum() / free / n_draws) if free else np.nan
+    return {"values of the knob": wide.mean().std(), "draws": wide.mean(axis=1).std(), "noise": noise}
+
+
+# %% [markdown]
+# Is the knob's spread more than noise? If the knob did nothing, the scores of one draw could be dealt out to the
+# values in any order. We do that 999 times and count how often the values' means scatter as far as they did. With few
+# draws and values there are few orders, and p cannot become small: then we do not judge.
+
+
+# %%
+def permutation_p(wide, n=999, seed=0):
+    scores, generator = wide.to_numpy(), np.random.default_rng(seed)
+    seen = scores.mean(axis=0).std()
+    dealt = [generator.permuted(scores, axis=1).mean(axis=0).std() for _ in range(n)]
+    return (1 + np.sum(np.array(dealt) >= seen - 1e-12)) / (n + 1)
+
+
+def smallest_p(wide):
+    """Were the values in the same order in all draws: one deal out of so many that differ."""
+    return 1 / math.factorial(wide.shape[1]) ** (wide.shape[0] - 1)
+
+
+# %%
+swept = {"top_k": top_k, "cos_threshold": cone, "lambda_max": ratio, "grow_epochs": grow}
+rows = []
+for knob, runs in swept.items():
+    for task in runs.grid.axes["dataset"]:
+        wide = scores_of(runs, knob, task)
+        metric = METRIC_NAMES[load_config_dataset(runs.select(dataset=task)[0].config).metric]
+        rows.append({"dataset": task, "metric": metric, "knob": knob, **spread(wide), "p": permutation_p(wide)})
+        rows[-1]["smallest p"] = smallest_p(wide)
+sizes = pd.DataFrame(rows)
+keep_table(sizes, "spreads")
+sizes.round(4)
+
+# %% [markdown]
+# The same as a picture:
+
+# %%
+kinds = ["values of the knob", "draws", "noise"]
+long = sizes.melt(["dataset", "metric", "knob"], kinds, "spread_over", "spread")
+keep(sweeps.spreads(long), long, "spreads")
+print_runs("cos_threshold")
+
+# %% [markdown]
+# **What you should see:** for a robust method the dark bar is the shortest, or no longer than the grey one. A dark bar
+# longer than the hatched one means: choosing this knob matters more than which samples happened to lose their text.
+# With a handful of draws the hatched bar is a rough estimate.
+
+# %%
+for row in sizes.to_dict("records"):
+    where, over_values, over_draws = f"{row['dataset']}, {row['knob']}", row["values of the knob"], row["draws"]
+    if np.isnan(row["noise"]) or row["smallest p"] > 0.05:
+        print(f"{where}: too few runs to tell a knob from chance.")
+        continue
+    size = "exceeds" if over_values > over_draws else "stays below"
+    chance = "more than noise" if row["p"] < 0.05 else "no more than noise can make"
+    print(f"{where}: spread over the knob {over_values:.4f} {size} that over draws, {over_draws:.4f};", end=" ")
+    print(f"it is {chance} (p = {row['p']:.3f}).")
+
+# %%
+known = sizes.dropna().query("`smallest p` <= 0.05")
+larger, real = known["values of the knob"] > known["draws"], known["p"] < 0.05
+print(f"Of {len(known)} sweeps with enough runs, the knob spreads more than the draw in {larger.sum()}", end=" ")
+print(f"and more than noise in {real.sum()}.")
+if len(known):
+    robust = not (larger & real).any()
+    exceptions = ", ".join(f"{row.knob} on {row.dataset}" for row in known[larger & real].itertuples())
+    print("Robust to its knobs:", "borne out here." if robust else f"not borne out by {exceptions}.")
+
+# %% [markdown]
+# ### What would tuning have bought?
+#
+# Test curves tempt one to pick their top, which would be cheating. An honest user picks the value with the best
+# *validation* score. What would that have gained on the test split over the default?
+
+# %%
+rows = []
+for knob, runs in swept.items():
+    for task in runs.grid.axes["dataset"]:
+        tuned, usual = scores_of(runs, knob, task, "validation").mean().idxmax(), default[knob]
+        wide = scores_of(runs, knob, task)
+        gain, top = wide[tuned].mean() - wide[usual].mean(), wide.mean().max() - wide[usual].mean()
+        rows.append((task, knob, usual, tuned, gain, top))
+tuning = pd.DataFrame(rows, columns=["dataset", "knob", "default", "best on validation", "gain on test", "at the top"])
+keep_table(tuning, "tuning")
+tuning.round(4)
+
+# %%
+gain = tuning["gain on test"]
+print(f"Tuning one knob on validation changes the test score by {gain.min():+.4f} to {gain.max():+.4f},", end=" ")
+print(f"on average {gain.mean():+.4f}; the tops of the test curves promise {tuning['at the top'].mean():+.4f}.")
+
+# %% [markdown]
+# ## 5. Where should the prompts go?
+#
+# The adapter's prompts join the input of layer b (the paper: b = 2, after a study it does not show). Early prompts
+# pass through more layers, late ones leave the lower layers as they were pretrained. These are runs of full ANGA, slow
+# on a CPU, so there is one per layer; the interval is over test samples and knows nothing of seeds.
+
+# %%
+layers = study.run("prompt_layer", outputs)
+layer_curve = curve(layers, "prompt_layer", "full ANGA")
+nothing = references.iloc[:0]
+figure = sweeps.over_knob(layer_curve, nothing, "b, prompt layer", default["prompt_layer"])
+keep(figure, layer_curve, "prompt_layer")
+keep_table(layer_curve, "prompt_layer")
+print_runs("prompt_layer")
+
+# %%
+for row in layers.differences("prompt_layer", minus=default["prompt_layer"], subsets=["all"]).itertuples():
+    word = "better" if row.low > 0 else "worse" if row.high < 0 else "not told apart"
+    print(f"{row.dataset}: layer {row.prompt_layer} minus layer {default['prompt_layer']}:", end=" ")
+    print(f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {word} on these test samples.")
+
+# %% [markdown]
+# ## Summary
+#
+# - A flat curve is a finding only beside the spread that chance makes. Section 4 prints both.
+# - What all values of a knob share (the draw, the test samples) makes single intervals wide and cancels in paired
+#   differences.
+# - A robust knob need not be a useful one: a curve may be flat because the part it steers does nothing.
+# - The top of a test curve always promises more than tuning keeps.
+# - One knob at a time says nothing of knobs that work together.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. The dashed curve of section 1 is the method without alignment. Which K is best for it? Is it the same as with
+#    alignment, and should it be?
+# 2. Which value of τ makes the cone drop nothing but opposite gradients? And which setting of which *other* knob drops
+#    nothing at all? Find it among the references.
+# 3. In `permutation_p`, deal out all scores of the table and not only those of one draw
+#    (`generator.permuted(scores.ravel()).reshape(scores.shape)`). Does p rise or fall, and why is that the wrong test?
+# 4. Write a grid with two axes, `cos_threshold: [0.0, 0.6]` and `lambda_max: [0.1, 0.7]`. Do the two knobs work
+#    together, or do their effects add up?
+# 5. Set λ_max to 1 and Z_grow to 0. Which control of `05_ablations` do you get? And with Z_grow at 5?
+
+# %% [markdown]
+# ## Provenance
+
+# %%
+run = cone.results[0]
+facts = {"params": study.place, "commit of the runs": run.provenance["commit"]}
+facts |= {name: sorted(cone.table[name].unique().tolist()) for name in ("mask_seed", "train_seed")}
+data_hash = load_config_dataset(run.config).content_hash
+pd.Series({**facts, **provenance(run.config, data_hash)}, name="value").to_frame()
