@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, pairwise_distances, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from tiny_world import tiny_config
 
 from anga import diagnosis as dg
+from anga.errors import AngaError
 from anga.tokens import TokenBank
 
 LENGTHS = np.array([2, 5, 3, 4])
@@ -179,3 +180,62 @@ def test_spread_ratio_is_a_ratio_of_variances():
     true = np.random.default_rng(0).normal(size=(40, 6))
     assert dg.spread_ratio(true, true) == pytest.approx(1)
     assert dg.spread_ratio(true, 0.5 * true + 3) == pytest.approx(0.25)
+
+
+# --- separation of clusters
+
+
+@pytest.fixture
+def clouds() -> tuple[np.ndarray, np.ndarray]:
+    """60 points of three groups that overlap a little, and one point of a group of its own."""
+    generator = np.random.default_rng(0)
+    groups = np.array(["a", "b", "c"] * 20 + ["alone"])
+    centres = {"a": 0.0, "b": 2.0, "c": 4.0, "alone": 9.0}
+    return generator.normal(size=(61, 5)) + np.array([[centres[g]] for g in groups]), groups
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_silhouette_is_that_of_scikit_learn(clouds, scale):
+    vectors, groups = clouds
+    distances = pairwise_distances(scale * vectors)
+    assert dg.silhouette(distances, groups) == pytest.approx(silhouette_score(vectors, groups))
+
+
+def test_samples_that_were_not_drawn_do_not_count(clouds):
+    vectors, groups = clouds
+    times = np.random.default_rng(1).integers(0, 2, len(groups))
+    drawn = times > 0
+    reference = silhouette_score(vectors[drawn], groups[drawn])
+    assert dg.silhouette(pairwise_distances(vectors), groups, times) == pytest.approx(reference)
+
+
+def test_copies_of_a_sample_are_no_neighbours_of_one_another(clouds):
+    vectors, groups = clouds
+    vectors, groups = vectors[:-1], groups[:-1]  # a lone sample has no neighbour, however often it is drawn
+    distances, every = pairwise_distances(vectors), np.ones(len(groups))
+    first = np.arange(len(groups)) == 0
+    doubled = dg.silhouette(distances, groups, every + first)
+    assert doubled != pytest.approx(silhouette_score(np.r_[vectors, vectors[:1]], np.r_[groups, groups[:1]]))
+    own, other = (groups == groups[0]) & ~first, distances[0]
+    a, b = other[own].mean(), min(other[groups == g].mean() for g in set(groups) - {groups[0]})
+    alone = dg.silhouette(distances, groups, np.where(first, 1e9, 1.0))  # the first sample outweighs all others
+    assert alone == pytest.approx((b - a) / max(a, b), rel=1e-6)
+    assert dg.silhouette(distances, groups, 3 * every) == pytest.approx(silhouette_score(vectors, groups))
+
+
+def test_one_group_alone_has_no_silhouette_and_equal_points_have_none_to_speak_of():
+    assert np.isnan(dg.silhouette(np.ones((3, 3)), np.array([1, 1, 1])))
+    assert dg.silhouette(np.zeros((4, 4)), np.array([0, 0, 1, 1])) == 0
+    with pytest.raises(AngaError, match="one group"):
+        dg.cluster_separation({"one": np.zeros((3, 2))}, np.array([1, 1, 1]))
+
+
+def test_separation_compares_embeddings_of_the_same_samples(clouds):
+    vectors, groups = clouds
+    noise = np.random.default_rng(2).normal(size=(61, 3))
+    table = dg.cluster_separation({"noise": noise, "clouds": vectors, "again": vectors}, groups).set_index("embedding")
+    assert table["silhouette"]["clouds"] == pytest.approx(silhouette_score(vectors, groups))
+    assert (table["low"] <= table["silhouette"]).all() and (table["silhouette"] <= table["high"]).all()
+    assert table.loc["noise", ["change", "change_low", "change_high"]].eq(0).all()
+    assert table.loc["clouds", "change_low"] > 0
+    assert table.loc["clouds"].equals(table.loc["again"].rename("clouds"))
