@@ -69,8 +69,8 @@ class Config:
     epochs: int = _knob(20, low=1)
     train_subset: str = _knob("all", "all", "complete", "reconstructed")  # one subset alone: its upper bound
     batch_size: int = _knob(64, low=1)  # samples
-    learning_rate: float = _knob(1.0e-3, low=0)
-    weight_decay: float = _knob(1.0e-5, low=0)
+    learning_rate: float = _knob(1.0e-3, low=0, high=1e30)
+    weight_decay: float = _knob(1.0e-5, low=0, high=1e30)
     warmup: float = _knob(0.1, low=0, high=1)  # fraction of all steps with a rising rate; then linear decay to 0
     patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
     train_seed: int = _knob(0, low=0)  # initial weights and the order of samples

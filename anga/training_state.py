@@ -160,7 +160,12 @@ class TrainingState:
         self.telemetry.append(telemetry)
         scores = {name: next(iter(part.values())) for name, part in self.score("validation")[0].items()}
         validation = scores[self.config.train_subset]
-        if validation > self.best_score or self.best_epoch < 0:
+        if math.isnan(validation):
+            raise AngaError(
+                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} (none "
+                "are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
+            )
+        if validation > self.best_score:
             self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.weights()
         sizes = telemetry[["n_complete", "n_admitted", "n_remaining"]].sum(axis=1)
         self.history.append(

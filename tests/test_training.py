@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -488,6 +489,15 @@ def test_an_upper_bound_trains_and_selects_on_its_subset_alone(world, subset, wa
 def test_an_upper_bound_without_samples_is_refused(binary_world):
     with pytest.raises(AngaError, match=r"^train_subset: no training sample is reconstructed at missing_rate 0.0"):
         fit(binary_world, train_subset="reconstructed", missing_rate=0.0)
+
+
+def test_a_validation_split_that_gives_no_score_is_refused(binary_world):
+    config = tiny_config()
+    inputs = binary_world.inputs(config)
+    labels = np.where(inputs.dataset.split == "validation", 0, inputs.dataset.labels)
+    inputs = replace(inputs, dataset=replace(inputs.dataset, labels=labels))
+    with pytest.raises(AngaError, match="^validation: no score can be given for all samples of tiny-binary"):
+        train(config, progress=False, inputs=inputs)
 
 
 def test_history_has_one_row_per_epoch(binary_world):
