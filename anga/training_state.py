@@ -162,8 +162,8 @@ class TrainingState:
         validation = scores[self.config.train_subset]
         if math.isnan(validation):
             raise AngaError(
-                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} (none "
-                "are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
+                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} "
+                "(none are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
             )
         if validation > self.best_score:
             self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.weights()

@@ -496,7 +496,7 @@ def test_a_validation_split_that_gives_no_score_is_refused(binary_world):
     inputs = binary_world.inputs(config)
     labels = np.where(inputs.dataset.split == "validation", 0, inputs.dataset.labels)
     inputs = replace(inputs, dataset=replace(inputs.dataset, labels=labels))
-    with pytest.raises(AngaError, match="^validation: no score can be given for all samples of tiny-binary"):
+    with pytest.raises(AngaError, match=r"^validation: no score can be given for all samples of tiny-binary"):
         train(config, progress=False, inputs=inputs)
 
 
