@@ -212,7 +212,7 @@ entropies.round(3)
 # small and grows from epoch to epoch, up to a limit:
 #
 # $$\lambda(z) = \min\left(\lambda_{\max}, \lambda_{\min} +
-# \frac{\lambda_{\max}-\lambda_{\min}}{Z_{grow} z\right) \tag{6}$$
+# \frac{\lambda_{\max}-\lambda_{\min}}{Z_{grow}} z\right) \tag{6}$$
 
 
 # %%

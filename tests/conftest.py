@@ -1,6 +1,7 @@
 """Fixtures that the tests of the method share."""
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,12 @@ def world(request, world_of) -> World:
 @pytest.fixture(scope="session")
 def binary_world(world_of) -> World:
     return world_of("binary")
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory) -> Path:
+    """One folder for all notebooks and solutions, so that embeddings and tokens are made once."""
+    return tmp_path_factory.mktemp("outputs")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 HEADINGS = ["## Parameters", "## Imports", "## Summary", "## Exercises", "## Provenance"]
 TINY = {"missing_type": "text", "missing_rate": 0.7, "epochs": 1, "batch_size": 256, "mask_seeds": [0]}
+TINY |= {"top_k": 2, "max_text_length": 16}
 TASKS = {"01_data": "clipart-folders", "02_retrieval": "clipart-keywords"}  # the others: clipart-pairs
 
 every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -88,12 +89,6 @@ def test_headings_are_where_a_reader_expects_them(script):
 def test_three_to_five_exercises(script):
     (cell,) = [text for text in prose(script) if text.startswith("## Exercises")]
     assert 3 <= len(re.findall(r"^\d\. ", cell, re.MULTILINE)) <= 5
-
-
-@pytest.fixture(scope="session")
-def outputs(tmp_path_factory) -> Path:
-    """One folder for all notebooks, so that embeddings and tokens are made once."""
-    return tmp_path_factory.mktemp("outputs")
 
 
 @every_notebook
