@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 
@@ -44,6 +45,19 @@ class Inputs:
     def batch_maker(self, with_pools: bool) -> BatchMaker:
         labels = self.dataset.labels
         return BatchMaker(self.bank, labels, self.table, self.neighbours, with_pools, self.integer_mask)
+
+    def training_rows(self, subset: str = "all") -> np.ndarray:
+        """Rows of the training split, or of its complete or reconstructed part alone.
+
+        Raises:
+            AngaError: there are none.
+        """
+        rows = self.dataset.rows("train")
+        complete = self.table.complete[rows]
+        rows = {"all": rows, "complete": rows[complete], "reconstructed": rows[~complete]}[subset]
+        if not len(rows):
+            raise AngaError(f"train_subset: no training sample is {subset}; choose another missing_rate or subset.")
+        return rows
 
 
 def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:

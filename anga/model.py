@@ -14,6 +14,7 @@ from anga.adapter import SemanticAdapter
 from anga.backbone import Backbone
 from anga.config import Config
 from anga.errors import AngaError
+from anga.inputs import Inputs
 from anga.tokens import Batch
 
 
@@ -60,6 +61,16 @@ class AngaModel(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         """What learns, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def build_model(config: Config, inputs: Inputs) -> AngaModel:
+    """A model whose initial weights are drawn from train_seed; the global random state stays as it was."""
+    labels = inputs.dataset.labels
+    n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train_seed)
+        model = AngaModel(config, inputs.backbone, n_classes)
+    return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training
 
 
 def sample_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

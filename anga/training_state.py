@@ -17,7 +17,7 @@ from anga.errors import AngaError
 from anga.evaluation import score_subsets
 from anga.gradients import Group
 from anga.inputs import Inputs
-from anga.model import AngaModel
+from anga.model import build_model
 from anga.result import Result, peak_memory_mb
 from anga.tokens import Batch
 
@@ -30,7 +30,7 @@ class TrainingState:
     def __init__(self, config: Config, inputs: Inputs):
         self.config, self.dataset, self.table = config, inputs.dataset, inputs.table
         self.identity = config.identity() + inputs.dataset.content_hash
-        self.train_rows = _training_rows(config, inputs)
+        self.train_rows = inputs.training_rows(config.train_subset)
         self.model, self.device = build_model(config, inputs), inputs.bank.device
         self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
         if self.model.adapter is None:
@@ -251,26 +251,3 @@ class TrainingState:
         self.scheduler.load_state_dict(kept["scheduler"])
         for name in (*self.KEPT, "seconds"):
             setattr(self, name, kept[name])
-
-
-def _training_rows(config: Config, inputs: Inputs) -> np.ndarray:
-    """Rows of the training split, or of the subset of it that `train_subset` names."""
-    rows = inputs.dataset.rows("train")
-    kept = {"all": rows, "complete": rows[inputs.table.complete[rows]]}
-    kept["reconstructed"] = rows[~inputs.table.complete[rows]]
-    if not len(kept[config.train_subset]):
-        raise AngaError(
-            f"train_subset: no training sample is {config.train_subset} at missing_rate {config.missing_rate}; "
-            "choose another rate or subset."
-        )
-    return kept[config.train_subset]
-
-
-def build_model(config: Config, inputs: Inputs) -> AngaModel:
-    """A model whose initial weights are drawn from train_seed; the global random state stays as it was."""
-    labels = inputs.dataset.labels
-    n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train_seed)
-        model = AngaModel(config, inputs.backbone, n_classes)
-    return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training

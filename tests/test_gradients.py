@@ -10,8 +10,7 @@ from tiny_world import in_double, tiny_config
 from torch import nn
 
 from anga.gradients import FORMS, Group, group_positions, loop_gradients
-from anga.model import sample_losses
-from anga.training_state import build_model
+from anga.model import build_model, sample_losses
 
 # Which groups a batch holds: every combination but none at all.
 PRESENT = [present for size in (1, 2, 3) for present in itertools.combinations(Group, size)]

@@ -10,8 +10,7 @@ from tiny_world import tiny_config
 
 from anga.errors import AngaError
 from anga.missing import MISSING_TYPES
-from anga.model import AngaModel, sample_losses
-from anga.training_state import build_model
+from anga.model import AngaModel, build_model, sample_losses
 
 VARIANTS = {
     "zero-filled": {"use_retrieval": False, "use_adapter": False},
