@@ -92,7 +92,8 @@ def _sources_hash(notebook: Path, params: Path) -> str:
 def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.DataFrame:
     """Train the variants of all tasks, execute notebooks 01, 02 and 04, and return the long table of all variants."""
     files = ParameterSet.read(folder).tasks
-    run_all([config for params in files for config in variant_configs(params)], outputs, what="training")
+    configs = [config for params in files for config in variant_configs(params)]
+    run_all(configs, outputs, workers=1, what="training")  # one process, so that 4 GB of memory are enough
     jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in files for name in TASK_NOTEBOOKS]
     for notebook, params in tqdm(jobs, desc="notebooks", unit="notebook"):
         execute(notebook, params, outputs)
