@@ -651,7 +651,8 @@ for rows in bar:
     state.optimizer.step()
     state.scheduler.step()
     state.log_step(rows, gradients, alignment)
-    bar.set_postfix(case=Case(int(alignment.case)).name.lower(), cosine=f"{alignment.cosine:+.2f}")
+    shown = {"case": Case(int(alignment.case)).name.lower(), "cosine": f"{alignment.cosine:+.2f}"}
+    bar.set_postfix(shown, refresh=False)
 state.end_epoch(codes)
 
 # %% [markdown]
