@@ -1,0 +1,85 @@
+"""Write the reference edition's numbers into README.md: `python tools/readme_tables.py`.
+
+What stands between `<!-- reference: NAME -->` and `<!-- /reference -->` is made here from outputs/reference/tables; a
+test holds the two together.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+TABLES = ROOT / "outputs" / "reference" / "tables"
+TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
+METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
+PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
+BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
+
+
+def table2() -> str:
+    """The paper's Table 2 beside ours, in %: test scores on all samples."""
+    ours = _read("table2", "05_ablations").query("subset == 'all'").set_index(["dataset", "part"])
+    paper = _read("table2_beside_paper", "05_ablations").set_index("part")
+    head = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
+    rows = []
+    for part, published in paper.iterrows():
+        cells = [part]
+        for task in TASKS:
+            row = 100 * ours.loc[(task, part), ["mean", "low", "high"]].astype(float)
+            cells += [f"{published[f'paper, {PUBLISHED[task]}']:.2f}", _interval(row, ".1f")]
+        rows.append(cells)
+    return _markdown(["row", *head], rows)
+
+
+def gaps() -> str:
+    """Imbalance gap of complete test samples, by task and missing rate."""
+    return _over_rates(_read("gaps", "03_imbalance").query("subset == 'complete'"), ["task"])
+
+
+def changes() -> str:
+    """What reweighting and alignment change on both kinds of test samples."""
+    table = _read("changes", "03_imbalance")
+    table = table.assign(step=table["first"] + " → " + table["second"])
+    return _over_rates(table, ["task", "step", "subset"])
+
+
+BLOCKS = {block.__name__: block for block in (table2, gaps, changes)}
+
+
+def filled(readme: str) -> str:
+    """README with every block made anew."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], readme)
+
+
+def _read(name: str, place: str) -> pd.DataFrame:
+    return pd.read_csv(TABLES / place / f"{name}.csv")
+
+
+def _over_rates(table: pd.DataFrame, names: list[str]) -> str:
+    """One row per combination of names, one column per missing rate."""
+    table = table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS))
+    rates = sorted(table["missing_rate"].unique())
+    rows = []
+    for key, part in table.groupby(names, sort=False):
+        part = part.set_index("missing_rate")
+        rows.append([*key, *(_interval(part.loc[rate], "+.3f") for rate in rates)])
+    return _markdown([*names, *(f"{rate:.0%}" for rate in rates)], rows)
+
+
+def _interval(row: pd.Series, form: str) -> str:
+    """Mean and interval, in bold where the interval of a difference excludes zero."""
+    text = f"{row['mean']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
+    decided = form.startswith("+") and (row["low"] > 0 or row["high"] < 0)
+    return f"**{text}**" if decided else text
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(filled(path.read_text()))
+    print(f"{path}: {', '.join(name for _, name, _ in BLOCK.findall(path.read_text()))}")
