@@ -57,14 +57,13 @@ from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.diagnosis import reconstruction_errors
 from anga.evaluation import METRIC_NAMES
 from anga.gradients import FORMS, boundary_form
-from anga.grids import SUBSETS
 from anga.inputs import prepare
 from anga.model import build_model, sample_losses
 from anga.parameters import VARIANTS, Params
 from anga.plots.sliders import explore, movable_cone
 from anga.runs import provenance
 from anga.statistics import mean_interval, mean_intervals, paired_difference, spearman_interval
-from anga.study import headline, run_variants, variants_table
+from anga.study import SUBSETS, headline, run_variants, variants_table
 from anga.training_state import TrainingState
 
 # %% [markdown]
