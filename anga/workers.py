@@ -22,7 +22,7 @@ from anga.result import Result
 from anga.runs import run, run_folder
 
 START_METHOD = "spawn"  # a forked process cannot use a GPU that its parent has touched
-MEMORY_PER_WORKER = 2.5  # GB, with room to spare: a run on the embedded data peaks below 2
+MEMORY_PER_WORKER = 3.5  # GB: runs of the clipart study with an adapter peaked at 3.2, those without at 2.1
 WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
 SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # with and without an adapter, on one core: a first guess

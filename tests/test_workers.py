@@ -223,7 +223,7 @@ def test_slots_follow_cores_memory_jobs_and_gpus(monkeypatch):
     assert worker_slots(100) == ["cpu"] * 8
     assert worker_slots(3) == ["cpu"] * 3
     assert worker_slots(100, 2) == ["cpu"] * 2
-    monkeypatch.setattr(workers, "_memory", lambda: 6)
+    monkeypatch.setattr(workers, "_memory", lambda: 8)
     assert worker_slots(100) == ["cpu"] * 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     slots = worker_slots(100)
