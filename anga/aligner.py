@@ -27,6 +27,7 @@ class Case(IntEnum):
     OPPOSITE = 2  # cos <= 0: suppressed (Eq. 14)
     NO_ANCHOR = 3  # no complete and no admitted sample in the batch: kept, nothing to align it to
     NO_REMAINING = 4  # no remaining sample in the batch, or its gradient is zero
+    NOT_ALIGNED = 5  # ordinary training of a compared method: only the mean gradient was computed
 
 
 @dataclass
@@ -94,6 +95,13 @@ def align(gram: torch.Tensor, counts: Counts, cos_threshold: float, update_base:
     weights = base + shrink * remaining + along_anchor * anchor
     norms = torch.stack([gram[0, 0], gram[1, 1], mm, aa]).clamp(min=0).sqrt()
     return Alignment(weights, case, cosine, shrink, norms, counts)
+
+
+def unaligned(vectors: torch.Tensor, counts: Counts) -> Alignment:
+    """What is known of a step whose groups were not told apart: their sizes."""
+    unknown = vectors.new_full((4,), math.nan, dtype=torch.float64)
+    case = torch.full_like(unknown[0], Case.NOT_ALIGNED, dtype=torch.int64)
+    return Alignment(unknown[:3], case, unknown[0], unknown[0], unknown, counts)
 
 
 def cone_weights(alignment: Alignment) -> torch.Tensor:
@@ -216,9 +224,15 @@ class GradientAligner:
         return self.apply(vectors, tuple(len(index) for index in positions))
 
     def apply(self, vectors: torch.Tensor, counts: Counts) -> Alignment:
-        """Add the update made of group gradients `[3, P]` to every parameter's `.grad`."""
-        alignment = align(gramian(vectors), counts, self.cos_threshold, self.update_base)
-        update = weighted_sum(vectors, UPDATE_RULES[self.rule](alignment))
+        """Add the update made of group gradients `[3, P]` to every parameter's `.grad`.
+
+        A single vector `[1, P]` is the update itself; the groups' cosine, norms and case are then unknown (NaN).
+        """
+        if len(vectors) == 1:
+            alignment, update = unaligned(vectors, counts), vectors[0]
+        else:
+            alignment = align(gramian(vectors), counts, self.cos_threshold, self.update_base)
+            update = weighted_sum(vectors, UPDATE_RULES[self.rule](alignment))
         for parameter, part in zip(self.parameters, update.split([p.numel() for p in self.parameters]), strict=True):
             part = part.view_as(parameter).to(parameter.dtype)
             if parameter.grad is None:

@@ -1,5 +1,6 @@
 """The frozen vision-language transformer (ViLT): embedding, and encoding with prompts at layer b (Eq. 1)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,9 +9,24 @@ from torch import Tensor, nn
 
 from anga.checkpoints import EMBEDDED, content_hash, embedded_folder, hub_folder
 from anga.errors import AngaError
-from anga.stem import HybridStem, install_stem, load_trunk
+from anga.layer import apply_layer
+from anga.stem import load_hybrid
 
 HUB_FILES = [["*.json", "*.txt", weights] for weights in ("*.safetensors", "pytorch_model.bin")]
+
+
+@dataclass
+class LayerPrompts:
+    """Prompts of several layers, as the compared methods use them.
+
+    Attributes:
+        by_layer: layer number (from 1) -> prompts `[B, n_p, d]`.
+        form: "input": they join the layer's input, visible to all tokens, and stay to the end; "deep": likewise, but
+            those of the layer before leave; "attention": the first half are more keys, the second half more values.
+    """
+
+    by_layer: dict[int, Tensor]
+    form: str = "input"
 
 
 class Backbone(nn.Module):
@@ -99,18 +115,19 @@ class Backbone(nn.Module):
         text_mask: Tensor,
         image: Tensor,
         image_mask: Tensor,
-        prompts: Tensor | None = None,
+        prompts: Tensor | LayerPrompts | None = None,
         prompt_layer: int = 1,
     ) -> Tensor:
         """Final text [CLS] [B, d] of tokens [B, n_t, d] and [B, n_v, d], with prompts [B, n_p, d] (Eq. 1).
 
         Prompts join the input of layer `prompt_layer` (1 .. n_layers), are visible to all tokens and stay to
-        the end. Tokens whose mask is False are seen by no token, so the mask of the text's [CLS] is best left
-        True. The last layer is computed for [CLS] alone: exact, since nothing reads its other outputs.
+        the end; `LayerPrompts` say otherwise. Tokens whose mask is False are seen by no token, so the mask of the
+        text's [CLS] is best left True. The last layer is computed for [CLS] alone: exact, since nothing reads its
+        other outputs.
         """
-        hidden, mask, start = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 1)
+        hidden, mask, start, prefix = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 1)
         layer = self.vilt.encoder.layer[-1]
-        return self.vilt.layernorm(_apply_layer(layer, hidden, mask, slice(start, start + 1))[:, 0])
+        return self.vilt.layernorm(apply_layer(layer, hidden, mask, slice(start, start + 1), prefix)[:, 0])
 
     def encode_tokens(
         self,
@@ -118,53 +135,40 @@ class Backbone(nn.Module):
         text_mask: Tensor,
         image: Tensor,
         image_mask: Tensor,
-        prompts: Tensor | None = None,
+        prompts: Tensor | LayerPrompts | None = None,
         prompt_layer: int = 1,
     ) -> Tensor:
         """All final outputs [B, n_p + n_t + n_v, d], in the order prompts, text, image; else as `encode`."""
-        hidden, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 0)
+        hidden, _, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 0)
         return self.vilt.layernorm(hidden)
 
     def _run_layers(self, text, text_mask, image, image_mask, prompts, prompt_layer: int, leave: int):
-        """Run all but the last `leave` layers; returns hidden states, key mask and the position of [CLS]."""
-        if prompts is not None and not 1 <= prompt_layer <= self.n_layers:
-            raise AngaError(f"prompt_layer is {prompt_layer}: {self.name} has layers 1 to {self.n_layers}.")
+        """Run all but the last `leave` layers: hidden states, key mask, position of [CLS], the last layer's prefix."""
+        prompts = self._by_layer(prompts, prompt_layer)
         hidden = torch.cat([text, image], dim=1).to(self.vilt.layernorm.weight.dtype)
         mask = torch.cat([text_mask, image_mask], dim=1).bool()
-        start = 0
+        start, prefix = 0, None
         for number, layer in enumerate(self.vilt.encoder.layer, start=1):
-            if prompts is not None and number == prompt_layer:
-                hidden = torch.cat([prompts.to(hidden.dtype), hidden], dim=1)
-                mask = F.pad(mask, (prompts.shape[1], 0), value=True)
-                start = prompts.shape[1]
+            own = prompts.by_layer.get(number)
+            prefix = own if prompts.form == "attention" else None
+            if own is not None and prefix is None:
+                leaving = start if prompts.form == "deep" else 0
+                hidden = torch.cat([own.to(hidden.dtype), hidden[:, leaving:]], dim=1)
+                mask = F.pad(mask[:, leaving:], (own.shape[1], 0), value=True)
+                start += own.shape[1] - leaving
             if number <= self.n_layers - leave:
-                hidden = _apply_layer(layer, hidden, mask)
-        return hidden, mask, start
+                hidden = apply_layer(layer, hidden, mask, prefix=prefix)
+        return hidden, mask, start, prefix
 
-
-def _apply_layer(layer: nn.Module, hidden: Tensor, mask: Tensor, rows: slice = slice(None)) -> Tensor:
-    """One pre-norm layer of `transformers` on hidden [B, L, d], for the query positions `rows` only."""
-    attention = layer.attention.attention
-    normed = layer.layernorm_before(hidden)
-
-    def heads(projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-
-    context = _attend(
-        heads(attention.query(normed[:, rows])), heads(attention.key(normed)), heads(attention.value(normed)), mask
-    )
-    attended = layer.attention.output.dense(context.transpose(1, 2).flatten(2)) + hidden[:, rows]
-    return layer.output(layer.intermediate(layer.layernorm_after(attended)), attended)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention of [B, heads, L, d_head] over the keys where mask [B, L] is True."""
-    mask = mask[:, None, None, :]
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    # the fused kernel's backward pass is 4x slower here (192 samples of 41 tokens, measured with torch 2.14)
-    scores = (query @ key.mT) * query.shape[-1] ** -0.5
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(value.dtype) @ value
+    def _by_layer(self, prompts: Tensor | LayerPrompts | None, prompt_layer: int) -> LayerPrompts:
+        if prompts is None:
+            return LayerPrompts({})
+        if isinstance(prompts, Tensor):
+            prompts = LayerPrompts({prompt_layer: prompts})
+        for number in prompts.by_layer:
+            if not 1 <= number <= self.n_layers:
+                raise AngaError(f"prompt_layer is {number}: {self.name} has layers 1 to {self.n_layers}.")
+        return prompts
 
 
 def _folder(name: str) -> Path:
@@ -209,19 +213,3 @@ def _load_plain(folder: Path) -> nn.Module:
             f"{folder} is no complete ViLT: {min(report['missing_keys'])} is absent; use another checkpoint."
         )
     return model
-
-
-def load_hybrid(vilt: nn.Module, folder: Path, recipe: dict) -> nn.Module:
-    """Give `vilt` a hybrid stem after `recipe` (architecture, weights, prefix); load the folder's weights."""
-    from safetensors.torch import load_file
-
-    stem = HybridStem(recipe["architecture"], vilt.config.hidden_size)
-    load_trunk(stem, folder / recipe["weights"], recipe["prefix"])
-    install_stem(vilt, stem)
-    stored = load_file(folder / "model.safetensors")
-    state = {key.removeprefix("vilt."): value for key, value in stored.items() if key.startswith("vilt.")}
-    report = vilt.load_state_dict(state, strict=False)
-    absent = [key for key in report.missing_keys if ".projection.trunk." not in key]
-    if report.unexpected_keys or absent:
-        raise AngaError(f"The weights in {folder} do not fit its config.json: install the package again.")
-    return vilt

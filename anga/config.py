@@ -17,9 +17,15 @@ import yaml
 
 from anga.errors import AngaError
 
+RETRIEVING = ("anga", "ragpt")  # the methods that read retrieved neighbours
 
-def _knob(default: Any, *choices: str, low: float | None = None, high: float | None = None, identity: bool = True):
-    """A field with its allowed values; `identity=False` marks where a run happens, not what it computes."""
+
+def _knob(default: Any, *choices: str, low: float | None = None, high: float | None = None, identity: str = "always"):
+    """A field with its allowed values.
+
+    `identity` says whether it is part of a result's identity: "always"; "never": it is about where a run happens, not
+    what it computes; "changed": unless it has its default, so that a new knob leaves stored results valid.
+    """
     return field(default=default, metadata={"choices": choices, "low": low, "high": high, "identity": identity})
 
 
@@ -31,9 +37,12 @@ class Config:
         AngaError: a value has the wrong type, lies outside its range, or contradicts another knob.
     """
 
+    # --- method: anga, or a name that anga.baselines knows, with the options of its own
+    method: str = _knob("anga", identity="changed")
+    method_options: tuple = _knob((), identity="changed")  # given as a mapping, kept as sorted pairs
     # --- data
     dataset: str = _knob("clipart-pairs")  # a name that load_dataset knows
-    root: str | None = _knob(None, identity=False)  # folder of a data set that is not embedded
+    root: str | None = _knob(None, identity="never")  # folder of a data set that is not embedded
     unimodal_cue: float = _knob(0.0, low=0, high=1)  # clipart-pairs only: strength of a cue in the text alone
     max_text_length: int = _knob(32, low=4)  # tokens, [CLS] and [SEP] included
     # --- checkpoints, frozen
@@ -45,16 +54,16 @@ class Config:
     test_missing_rate: float | None = _knob(None, low=0, high=1)  # delta of the test split; null: missing_rate
     mask_seed: int = _knob(0, low=0)  # draws the missing table
     # --- multimodal instance retriever (Sec. 3.3)
-    use_retrieval: bool = _knob(True)  # MIR; false: the missing tokens are absent
+    use_retrieval: bool | None = _knob(None)  # MIR; false: the missing tokens are absent; null: what the method needs
     top_k: int = _knob(5, low=1)  # K, retrieved neighbours
     memory_bank: str = _knob("observed", "observed", "full")  # full: as if no training sample lacked anything
     integer_mask: bool = _knob(False)  # a published defect, as a control: x becomes x - 2 * retrieved
     # --- semantic-enhanced adapter (Sec. 4.3)
-    use_adapter: bool = _knob(True)  # SEA
+    use_adapter: bool | None = _knob(None)  # SEA; null: where the method is anga
     prompt_layer: int = _knob(2, low=1)  # b, counted from 1
     classifier: str = _knob("pooler", "pooler", "linear")  # pooler: ViLT's pooling layer, trained on, then linear
     # --- anchor-guided gradient alignment (Secs. 4.1, 4.2)
-    use_alignment: bool = _knob(True)  # GA; false: plain_update
+    use_alignment: bool | None = _knob(None)  # GA; false: plain_update; null: where the method is anga
     plain_update: str = _knob("pooled", "pooled", "group_means")  # pooled: batch mean; group_means: g_C + g_M
     cos_threshold: float = _knob(0.2, low=0)  # tau, cosine of the cone's half-angle, below 1
     update_base: str = _knob("complete", "complete", "anchor")  # what the aligned gradient is added to (Eq. 15)
@@ -75,12 +84,20 @@ class Config:
     patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
     train_seed: int = _knob(0, low=0)  # initial weights and the order of samples
     precision: str = _knob("float32", "float32", "bfloat16")  # of the forward pass; gradients are aligned in float32
-    device: str = _knob("auto", identity=False)  # auto, cpu, cuda, cuda:1, ...
+    device: str = _knob("auto", identity="never")  # auto, cpu, cuda, cuda:1, ...
 
     def __post_init__(self):
         for knob in fields(self):
             object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+        self._settle("use_retrieval", self.method in RETRIEVING)
+        self._settle("use_adapter", self.method == "anga")
+        self._settle("use_alignment", self.method == "anga")
         _check_together(self)
+
+    def _settle(self, name: str, value: bool) -> None:
+        """Give a knob that was left open the value that fits the method."""
+        if getattr(self, name) is None:
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the given values") -> "Config":
@@ -100,14 +117,17 @@ class Config:
 
     def with_(self, **knobs: Any) -> "Config":
         """A copy with some knobs changed."""
-        return type(self).from_dict({**dataclasses.asdict(self), **knobs})
+        return type(self).from_dict({**self.to_dict(), **knobs})
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """All knobs, as a parameter file would hold them."""
+        return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}
 
     def identity(self) -> str:
         """SHA-256 (hex) over every knob that can change a result."""
-        knobs = {k.name: getattr(self, k.name) for k in fields(self) if k.metadata["identity"]}
+        changed = {k.name for k in fields(self) if getattr(self, k.name) != k.default}
+        counts = {"always": {k.name for k in fields(self)}, "changed": changed, "never": set()}
+        knobs = {k.name: getattr(self, k.name) for k in fields(self) if k.name in counts[k.metadata["identity"]]}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -133,7 +153,7 @@ def _checked(knob: dataclasses.Field, value: Any) -> Any:
     kind = get_args(knob.type) or (knob.type,)
     if value is None and type(None) in kind:
         return None
-    value = _coerced(knob.name, value, kind[0])
+    value = _pairs(knob.name, value) if kind[0] is tuple else _coerced(knob.name, value, kind[0])
     rule = knob.metadata
     if rule["choices"] and value not in rule["choices"]:
         raise AngaError(f"{knob.name}: must be one of {', '.join(rule['choices'])}, not {value!r}.")
@@ -161,11 +181,26 @@ def _coerced(name: str, value: Any, kind: type) -> Any:
     return value
 
 
+def _pairs(name: str, value: Any) -> tuple:
+    """A mapping of names to plain values as sorted pairs, which can be hashed."""
+    try:
+        options = dict(value)
+    except (TypeError, ValueError):
+        options = {None: value}
+    if not all(isinstance(key, str) and isinstance(v, str | bool | int | float) for key, v in options.items()):
+        raise AngaError(f"{name}: expected a mapping of names to plain values, not {value!r}.")
+    return tuple(sorted(options.items()))
+
+
 def _check_together(config: Config) -> None:
     if config.cos_threshold >= 1:
         raise AngaError(f"cos_threshold: must lie below 1 (a cone of half-angle 0), not {config.cos_threshold}.")
     if config.lambda_min > config.lambda_max:
         raise AngaError(f"lambda_min: must not exceed lambda_max ({config.lambda_min} > {config.lambda_max}).")
+    if config.use_adapter and config.method != "anga":
+        raise AngaError(
+            f"use_adapter: only anga has the adapter, not {config.method}; leave it out or set it to false."
+        )
     if config.use_adapter and not config.use_retrieval:
         raise AngaError(
             "use_adapter: the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."

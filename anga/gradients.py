@@ -8,15 +8,20 @@ count-weighted mean of the first two, so nothing is computed twice.
   short product through its own part of the adapter and head.
 * `loop`: one backward pass through everything per group. The readable reference; works for any model.
 * `sub_batch`: one forward and backward pass per group; for models whose samples do not interact.
+
+A fourth, `plain`, is for the compared methods where nothing is aligned: one backward pass for the mean of the batch.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 import torch
 
-from anga.model import AngaModel, sample_losses
+from anga.config import Config
+from anga.method import Method, sample_losses
+from anga.model import AngaModel
 from anga.tokens import Batch
 
 
@@ -33,16 +38,18 @@ class GroupGradients:
     """Mean gradients of the groups, one flat vector each.
 
     Attributes:
-        vectors: float32 `[3, P]` in the order of Group; zero for a group without samples.
+        vectors: float32 `[3, P]` in the order of Group, zero for a group without samples; or `[1, P]`, the mean of all.
         counts: number of samples `(complete, admitted, remaining)`.
         logits: `[B, k]`, detached, in the batch's order.
         losses: `[B]`, detached.
+        terms: the method's own loss terms, scalars, where the whole batch was seen at once.
     """
 
     vectors: torch.Tensor
     counts: tuple[int, int, int]
     logits: torch.Tensor
     losses: torch.Tensor
+    terms: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def group_positions(group: np.ndarray, device="cpu") -> list[torch.Tensor]:
@@ -61,32 +68,40 @@ def loop_gradients(losses: torch.Tensor, positions: list[torch.Tensor], paramete
     return torch.stack(rows)
 
 
-def loop_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+def loop_form(model: Method, batch: Batch, group: np.ndarray, epoch: int = 0) -> GroupGradients:
     """Reference: the whole batch forward once, then one full backward pass per group."""
     positions = group_positions(group, batch.rows.device)
-    logits = model(batch)
-    losses = sample_losses(logits, batch.labels)
-    vectors = loop_gradients(losses, positions, list(model.trainable().values()))
-    return GroupGradients(vectors, _counts(positions), logits.detach(), losses.detach())
+    out = model.losses(batch, epoch)
+    vectors = loop_gradients(out.total, positions, list(model.learned(epoch).values()))
+    return GroupGradients(vectors, _counts(positions), out.logits.detach(), out.total.detach(), out.terms)
 
 
-def sub_batch_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+def plain_form(model: Method, batch: Batch, group: np.ndarray, epoch: int = 0) -> GroupGradients:
+    """The mean gradient of the whole batch alone, `[1, P]`: ordinary training, at the price of ordinary training."""
+    parameters = list(model.learned(epoch).values())
+    out = model.losses(batch, epoch)
+    vector = _flat(torch.autograd.grad(out.total.mean(), parameters, allow_unused=True), parameters)
+    counts = _counts(group_positions(group))
+    return GroupGradients(vector[None], counts, out.logits.detach(), out.total.detach(), out.terms)
+
+
+def sub_batch_form(model: Method, batch: Batch, group: np.ndarray, epoch: int = 0) -> GroupGradients:
     """Each group forward and backward by itself."""
-    parameters = list(model.trainable().values())
+    parameters = list(model.learned(epoch).values())
     positions = group_positions(group, batch.rows.device)
     present = [index for index in positions if len(index)]
     rows, logits, losses = [], [], []
     for index in present:
-        part = batch.select(index)
-        logits.append(model(part))
-        losses.append(sample_losses(logits[-1], part.labels))
-        rows.append(_flat(torch.autograd.grad(losses[-1].mean(), parameters), parameters))
+        out = model.losses(batch.select(index), epoch)
+        logits.append(out.logits)
+        losses.append(out.total)
+        rows.append(_flat(torch.autograd.grad(out.total.mean(), parameters, allow_unused=True), parameters))
     order = torch.cat(present).argsort()
     logits, losses = torch.cat(logits).detach()[order], torch.cat(losses).detach()[order]
     return GroupGradients(_stack(rows, positions), _counts(positions), logits, losses)
 
 
-def boundary_form(model: AngaModel, batch: Batch, group: np.ndarray) -> GroupGradients:
+def boundary_form(model: AngaModel, batch: Batch, group: np.ndarray, epoch: int = 0) -> GroupGradients:
     """One pass through the frozen backbone for all groups; exact because its samples do not interact."""
     positions = group_positions(group, batch.rows.device)
     present = [index for index in positions if len(index)]
@@ -137,3 +152,15 @@ def _counts(positions: list[torch.Tensor]) -> tuple[int, int, int]:
 
 
 FORMS = {"boundary": boundary_form, "loop": loop_form, "sub_batch": sub_batch_form}
+
+
+def pick_form(config: Config, model: Method, epoch: int) -> Callable[..., GroupGradients]:
+    """The config's form where the model is the chain it asks for; the cheapest exact one for any other method.
+
+    Sub-batches would change a loss that couples the samples of a batch; such a method goes through the loop.
+    """
+    if isinstance(model, AngaModel):
+        return FORMS[config.gradient_form]
+    if config.update_rule == "pooled" or epoch < model.pretrain_epochs:
+        return plain_form
+    return loop_form if model.couples_samples else sub_batch_form

@@ -4,21 +4,19 @@ Only the first and the last link learn. What passes between them, the prompts an
 at which anga.gradients separates the groups.
 """
 
-import copy
-
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from anga.adapter import SemanticAdapter
 from anga.backbone import Backbone
+from anga.baselines import build_baseline
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import Inputs
+from anga.method import Method, classify, make_head
 from anga.tokens import Batch
 
 
-class AngaModel(nn.Module):
+class AngaModel(Method):
     """Frozen vision-language transformer with dynamic prompts and a learned head.
 
     Args:
@@ -28,15 +26,15 @@ class AngaModel(nn.Module):
     """
 
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
-        super().__init__()
+        super().__init__(config, backbone, n_classes)
         if config.prompt_layer > backbone.n_layers:
             raise AngaError(
                 f"prompt_layer: {config.prompt_layer} lies beyond the {backbone.n_layers} layers of {backbone.name}."
             )
-        self.backbone, self.prompt_layer = backbone, config.prompt_layer
+        self.prompt_layer = config.prompt_layer
         self.adapter = SemanticAdapter(backbone.dim) if config.use_adapter else None
-        pooler = copy.deepcopy(backbone.pooler) if config.classifier == "pooler" else nn.Identity()
-        self.head = nn.Sequential(pooler.requires_grad_(True), nn.Linear(backbone.dim, n_classes))
+        self.reads = "pools" if config.use_adapter else "pooled"
+        self.head = make_head(config, backbone, n_classes)
 
     def prompts(self, batch: Batch) -> torch.Tensor | None:
         """Dynamic prompts `[B, 2, d]` (Eq. 16), or None without an adapter."""
@@ -51,30 +49,19 @@ class AngaModel(nn.Module):
         )
 
     def classify(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, k]` of Eq. 1, never narrower than float32."""
-        logits = self.head(pooled)
-        return logits if logits.dtype == torch.float64 else logits.float()
+        """Logits `[B, k]` of Eq. 1."""
+        return classify(self.head, pooled)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def logits(self, batch: Batch) -> torch.Tensor:
         return self.classify(self.encode(batch, self.prompts(batch)))
 
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """What learns, by name."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-
-def build_model(config: Config, inputs: Inputs) -> AngaModel:
-    """A model whose initial weights are drawn from train_seed; the global random state stays as it was."""
+def build_model(config: Config, inputs: Inputs) -> Method:
+    """The config's method, its weights drawn from train_seed; the global random state stays as it was."""
     labels = inputs.dataset.labels
     n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
+    build = AngaModel if config.method == "anga" else build_baseline
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train_seed)
-        model = AngaModel(config, inputs.backbone, n_classes)
+        model = build(config, inputs.backbone, n_classes)
     return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training
-
-
-def sample_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Per-sample losses l_i `[B]`: cross-entropy (Eq. 2), or the mean binary one for labels `[B, k]`."""
-    if labels.ndim == 1:
-        return F.cross_entropy(logits, labels, reduction="none")
-    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from anga.errors import AngaError
+
 
 class HybridStem(nn.Conv2d):
     """Pixels -> grid features of a timm trunk -> learned 1x1 projection to the width of the transformer.
@@ -49,3 +51,19 @@ def load_trunk(stem: HybridStem, weights: Path, prefix: str) -> None:
 def install_stem(vilt: nn.Module, stem: HybridStem) -> None:
     """Replace the patch projection of a ViltModel, whose pixels then pass the trunk first."""
     vilt.embeddings.patch_embeddings.projection = stem.to(torch.float32)
+
+
+def load_hybrid(vilt: nn.Module, folder: Path, recipe: dict) -> nn.Module:
+    """Give `vilt` a hybrid stem after `recipe` (architecture, weights, prefix); load the folder's weights."""
+    from safetensors.torch import load_file
+
+    stem = HybridStem(recipe["architecture"], vilt.config.hidden_size)
+    load_trunk(stem, folder / recipe["weights"], recipe["prefix"])
+    install_stem(vilt, stem)
+    stored = load_file(folder / "model.safetensors")
+    state = {key.removeprefix("vilt."): value for key, value in stored.items() if key.startswith("vilt.")}
+    report = vilt.load_state_dict(state, strict=False)
+    absent = [key for key in report.missing_keys if ".projection.trunk." not in key]
+    if report.unexpected_keys or absent:
+        raise AngaError(f"The weights in {folder} do not fit its config.json: install the package again.")
+    return vilt

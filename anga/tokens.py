@@ -19,6 +19,7 @@ from anga.backbone import Backbone
 from anga.datasets import Dataset
 from anga.errors import AngaError
 from anga.missing import MissingTable
+from anga.placement import fetch, find_placement, place, send
 from anga.retriever import Neighbours, reconstruct
 
 IMAGES_PER_CALL = 128
@@ -35,7 +36,10 @@ class Batch:
         image, image_mask: float `[B, n_v, d]`, bool `[B, n_v]`.
         text_pool, text_pool_mask: the neighbours' texts `[B, K, n_t, d]`, `[B, K, n_t]`; None without an adapter.
         image_pool: the neighbours' images `[B, K, n_v, d]`; None without an adapter.
+        pool_labels: labels of the neighbours, texts' first `[B, 2K]` or `[B, 2K, C]`; None without an adapter.
         pooled: the frozen backbone's output `[B, d]`, where it is known already; all tokens are None then.
+        pooled_text, pooled_image: its output on one modality alone `[B, d]`, zero where that is missing; likewise.
+        has_text, has_image: bool `[B]`, what is observed.
     """
 
     rows: torch.Tensor
@@ -47,7 +51,12 @@ class Batch:
     text_pool: torch.Tensor | None = None
     text_pool_mask: torch.Tensor | None = None
     image_pool: torch.Tensor | None = None
+    pool_labels: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
+    pooled_text: torch.Tensor | None = None
+    pooled_image: torch.Tensor | None = None
+    has_text: torch.Tensor | None = None
+    has_image: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,16 +75,18 @@ class TokenBank:
         ids, mask: int64 and bool `[N, n_t]`, tokenised texts.
         image: float16 `[M, n_v, d]`, tokens of the collection's pictures.
         image_rows: int `[N]`, which picture each sample shows.
-        device: where batches are gathered and delivered.
+        device: where batches are delivered; texts always lie there.
+        placement: where the image tokens lie, see `anga.placement`; None: where they fit.
     """
 
-    def __init__(self, backbone: Backbone, ids, mask, image, image_rows, device="cpu"):
+    def __init__(self, backbone: Backbone, ids, mask, image, image_rows, device="cpu", placement: str | None = None):
         self.backbone, self.device = backbone, torch.device(device)
         self.lengths = mask.sum(1)  # kept on the host, so that padding never waits for the device
         self.ids = torch.from_numpy(ids).to(self.device)
         self.mask = torch.from_numpy(mask).to(self.device)
-        self.image = torch.from_numpy(image).to(self.device)
-        self.image_rows = torch.from_numpy(image_rows).to(self.device)
+        self.placement = placement or find_placement(image.nbytes, self.device)
+        self.image = place(torch.from_numpy(image), self.placement, self.device)
+        self.image_rows = np.asarray(image_rows, np.int64)  # on the host, which says what a batch fetches
 
     @classmethod
     def build(cls, dataset: Dataset, backbone: Backbone, max_length: int, cache: Path, device="cpu") -> "TokenBank":
@@ -94,14 +105,12 @@ class TokenBank:
     @torch.no_grad()
     def text(self, rows: np.ndarray, n_t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Text tokens `[..., n_t, d]` and their mask `[..., n_t]` for an array of rows of any shape."""
-        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        index = send(rows, self.device)
         return self.backbone.embed_text(self.ids[index, :n_t]), self.mask[index, :n_t]
 
     def images(self, rows: np.ndarray) -> torch.Tensor:
         """Image tokens `[..., n_v, d]`, float32, for an array of rows of any shape."""
-        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        picked = self.image.index_select(0, self.image_rows[index.flatten()])
-        return picked.float().unflatten(0, tuple(rows.shape))
+        return fetch(self.image, self.placement, self.image_rows[rows], self.device).float()
 
 
 class BatchMaker:
@@ -141,11 +150,10 @@ class BatchMaker:
         n_t = self._text_length(rows)
         text, text_mask = bank.text(rows, n_t)
         image = bank.images(rows)
-        has_text = torch.from_numpy(self.table.has_text[rows]).to(bank.device)
-        has_image = torch.from_numpy(self.table.has_image[rows]).to(bank.device)
+        has_text, has_image = (send(has[rows], bank.device) for has in (self.table.has_text, self.table.has_image))
         is_cls = torch.arange(n_t, device=bank.device) == 0
         keep = has_text[:, None] | is_cls
-        index = torch.from_numpy(rows).to(bank.device)
+        index = send(rows, bank.device)
         return Batch(
             rows=index,
             labels=self.labels[index],
@@ -153,6 +161,8 @@ class BatchMaker:
             text_mask=text_mask & keep,
             image=image * has_image[:, None, None],
             image_mask=has_image[:, None].expand(image.shape[:2]),
+            has_text=has_text,
+            has_image=has_image,
         )
 
     def _text_length(self, rows: np.ndarray) -> int:
@@ -171,20 +181,25 @@ class BatchMaker:
         if self.with_pools:
             batch.text_pool, batch.text_pool_mask = self.bank.text(text_rows, n_t)
             batch.image_pool = self.bank.images(image_rows)
+            batch.pool_labels = self.labels[send(np.concatenate([text_rows, image_rows], 1), self.bank.device)]
         if self.integer_mask:
             self._mask_by_integers(batch, rows)
             return
         if lost_text.any():
-            tokens, mask = reconstruct(*self.bank.text(text_rows[lost_text], n_t))
-            at = torch.from_numpy(np.flatnonzero(lost_text)).to(self.bank.device)
+            at = send(np.flatnonzero(lost_text), self.bank.device)
+            if self.with_pools:  # fetched already
+                lent = batch.text_pool[at], batch.text_pool_mask[at]
+            else:
+                lent = self.bank.text(text_rows[lost_text], n_t)
+            tokens, mask = reconstruct(*lent)
             batch.text, batch.text_mask = (
                 batch.text.index_copy(0, at, tokens),
                 batch.text_mask.index_copy(0, at, mask),
             )
         if lost_image.any():
-            tokens = self.bank.images(image_rows[lost_image])
+            at = send(np.flatnonzero(lost_image), self.bank.device)
+            tokens = batch.image_pool[at] if self.with_pools else self.bank.images(image_rows[lost_image])
             tokens, mask = reconstruct(tokens, torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device))
-            at = torch.from_numpy(np.flatnonzero(lost_image)).to(self.bank.device)
             batch.image = batch.image.index_copy(0, at, tokens)
             batch.image_mask = batch.image_mask.index_copy(0, at, mask)
 
@@ -195,8 +210,7 @@ class BatchMaker:
         """
         n_t = batch.text.shape[1]
         has_text, has_image = (
-            torch.from_numpy(has[rows]).to(self.bank.device)[:, None]
-            for has in (self.table.has_text, self.table.has_image)
+            send(has[rows], self.bank.device)[:, None] for has in (self.table.has_text, self.table.has_image)
         )
         tokens, mask = reconstruct(*self.bank.text(self.neighbours.text[rows], n_t))
         batch.text = batch.text * has_text[..., None] - (1 + has_text.to(tokens.dtype))[..., None] * tokens

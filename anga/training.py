@@ -5,9 +5,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from anga.config import Config
-from anga.gradients import FORMS
 from anga.inputs import Inputs, prepare
 from anga.result import Result
+from anga.resuming import load_state, save_state
 from anga.training_state import TrainingState
 
 
@@ -32,21 +32,22 @@ def train(
         AngaError: the loss is no longer finite, or the checkpoint belongs to another config or other data.
     """
     state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
-    state.load(checkpoint)
-    with tqdm(total=config.epochs, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress) as bar:
+    load_state(state, checkpoint)
+    with tqdm(
+        total=state.last_epoch, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress
+    ) as bar:
         while not state.finished():
             group = state.assign_groups()  # Eqs. 5-7
             for rows in state.batches():
                 batch = state.make_batch(rows)
-                with state.autocast():
-                    gradients = FORMS[config.gradient_form](state.model, batch, group[rows])  # Eqs. 4 and 8
+                gradients = state.group_gradients(batch, group[rows])  # Eqs. 4 and 8
                 state.optimizer.zero_grad()
                 alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
                 state.optimizer.step()
                 state.scheduler.step()
                 state.log_step(rows, gradients, alignment)
             state.end_epoch(group)
-            state.save(checkpoint)
+            save_state(state, checkpoint)
             bar.update()
             bar.set_postfix(validation=f"{state.history[-1]['validation']:.3f}", best=f"{state.best_score:.3f}")
     return state.result()

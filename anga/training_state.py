@@ -2,9 +2,7 @@
 
 import contextlib
 import math
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +13,10 @@ from anga.config import Config
 from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.errors import AngaError
 from anga.evaluation import score_subsets
-from anga.gradients import Group
+from anga.gradients import Group, GroupGradients, pick_form
 from anga.inputs import Inputs
 from anga.model import build_model
+from anga.pooled import PooledBatches
 from anga.result import Result, peak_memory_mb
 from anga.tokens import Batch
 
@@ -32,55 +31,51 @@ class TrainingState:
         self.identity = config.identity() + inputs.dataset.content_hash
         self.train_rows = inputs.training_rows(config.train_subset)
         self.model, self.device = build_model(config, inputs), inputs.bank.device
-        self.make_batch = inputs.batch_maker(with_pools=config.use_adapter)
-        if self.model.adapter is None:
-            self.make_batch = self._encoded_batches(inputs)
-        learned = list(self.model.trainable().values())
-        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
+        self.make_batch = inputs.batch_maker(with_pools=self.model.reads == "pools")
+        if self.model.reads == "pooled":
+            alone = config.method != "anga"
+            self.make_batch = PooledBatches(inputs, self.make_batch, config.precision, self.autocast, alone)
+        self.first_epoch = self.model.pretrain_epochs  # of the stage whose models are validated
+        self.last_epoch = self.first_epoch + config.epochs
         self.entropy = np.full(len(self.dataset), np.nan, np.float32)
-        self.epoch, self.best_epoch, self.best_score, self.best_weights = 0, -1, -math.inf, self.weights()
+        self.epoch, self.best_epoch, self.best_score, self.best_weights = 0, -1, -math.inf, self.model.kept()
+        self.begin_stage()
         self.history: list[dict] = []
         self.telemetry: list[pd.DataFrame] = []
         self.steps: list[dict[str, torch.Tensor]] = []
         self.seconds, self.started = 0.0, time.perf_counter()
 
-    def _encoded_batches(self, inputs: Inputs):
-        """A batch maker that runs no backbone: without prompts its output never changes, so it is computed once."""
-        if self.config.precision not in inputs.pooled:
-            inputs.pooled[self.config.precision] = self._encode_all()
-        pooled, labels = inputs.pooled[self.config.precision], self.make_batch.labels
-
-        def make_batch(rows: np.ndarray) -> Batch:
-            index = torch.from_numpy(rows).to(self.device)
-            return Batch(rows=index, labels=labels[index], pooled=pooled[index])
-
-        return make_batch
-
-    @torch.no_grad()
-    def _encode_all(self) -> torch.Tensor:
-        """The backbone's output `[N, d]` for every sample, without prompts."""
-        parts, rows = [], np.arange(len(self.dataset))
-        for start in range(0, len(rows), EVALUATION_BATCH):
-            with self.autocast():
-                parts.append(self.model.encode(self.make_batch(rows[start : start + EVALUATION_BATCH]), None).float())
-        return torch.cat(parts)
+    def begin_stage(self) -> None:
+        """A fresh optimiser and schedule for what learns now; the second stage has the config's rows and epochs."""
+        config, learned = self.config, list(self.model.learned(self.epoch).values())
+        self.stage_rows, self.stage_epochs = self.train_rows, config.epochs
+        if self.epoch < self.first_epoch:
+            self.stage_epochs = self.first_epoch
+            if self.model.pretrain_subset == "complete":
+                self.stage_rows = self.train_rows[self.table.complete[self.train_rows]]
+        if not len(self.stage_rows):
+            raise AngaError(
+                f"method: {config.method} first learns from complete samples, and no training sample is complete; "
+                "lower missing_rate, or choose another method."
+            )
+        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up over the first part of all steps, then linear decay to zero."""
-        total = self.config.epochs * math.ceil(len(self.train_rows) / self.config.batch_size)
+        """Linear warm-up over the first part of a stage's steps, then linear decay to zero."""
+        total = self.stage_epochs * math.ceil(len(self.stage_rows) / self.config.batch_size)
         rising = max(1.0, self.config.warmup * total)
         return min(1.0, (step + 1) / rising, (total - step) / max(1.0, total - rising))
 
     def finished(self) -> bool:
         """All epochs done, or no better validation score for `patience` epochs."""
-        waited = self.epoch - 1 - self.best_epoch
-        return self.epoch >= self.config.epochs or (self.epoch > 0 and waited >= self.config.patience)
+        waited = self.epoch - 1 - max(self.best_epoch, self.first_epoch - 1)
+        return self.epoch >= self.last_epoch or (self.epoch > self.first_epoch and waited >= self.config.patience)
 
     def batches(self):
         """Row numbers of one epoch's batches, in an order drawn from (train_seed, epoch)."""
-        order = np.random.default_rng([self.config.train_seed, self.epoch]).permutation(self.train_rows)
+        order = np.random.default_rng([self.config.train_seed, self.epoch]).permutation(self.stage_rows)
         for start in range(0, len(order), self.config.batch_size):
             yield order[start : start + self.config.batch_size]
 
@@ -90,6 +85,11 @@ class TrainingState:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    def group_gradients(self, batch: Batch, group: np.ndarray) -> GroupGradients:
+        """The groups' mean gradients, in the form that suits config and method (Eqs. 4 and 8)."""
+        with self.autocast():
+            return pick_form(self.config, self.model, self.epoch)(self.model, batch, group, self.epoch)
+
     # --- curriculum
 
     def assign_groups(self) -> np.ndarray:
@@ -97,10 +97,11 @@ class TrainingState:
         config = self.config
         group = np.where(self.table.complete, Group.COMPLETE, Group.REMAINING)
         reconstructed = self.train_rows[~self.table.complete[self.train_rows]]
-        ratio = anchor_ratio(self.epoch, config.lambda_min, config.lambda_max, config.grow_epochs)
-        if not config.use_alignment or ratio == 0:
+        z = self.epoch - self.first_epoch
+        ratio = anchor_ratio(z, config.lambda_min, config.lambda_max, config.grow_epochs)
+        if not config.use_alignment or ratio == 0 or z < 0:
             return group
-        if config.admission != "random" and (config.ranking == "epoch_start" or self.epoch == 0):
+        if config.admission != "random" and (config.ranking == "epoch_start" or z == 0):
             self._note_entropy(reconstructed, self.logits(reconstructed))
         generator = np.random.default_rng([config.train_seed, self.epoch, 1])
         admitted = admit(self.entropy[reconstructed], ratio, config.admission, generator)
@@ -116,7 +117,7 @@ class TrainingState:
     @torch.no_grad()
     def logits(self, rows: np.ndarray) -> torch.Tensor:
         """Logits `[n, k]` of some rows, in large batches."""
-        parts = [torch.zeros(0, self.model.head[-1].out_features, device=self.device)]
+        parts = [torch.zeros(0, self.model.n_classes, device=self.device)]
         for start in range(0, len(rows), EVALUATION_BATCH):
             with self.autocast():
                 parts.append(self.model(self.make_batch(rows[start : start + EVALUATION_BATCH])))
@@ -141,6 +142,7 @@ class TrainingState:
         logged = {"loss": gradients.losses.mean(), "case": alignment.case, "cosine": alignment.cosine}
         logged |= {"shrink": alignment.shrink} | {f"norm_{n}": v for n, v in zip(names, alignment.norms, strict=True)}
         logged |= {f"n_{n}": torch.tensor(c) for n, c in zip(names[:3], alignment.counts, strict=True)}
+        logged |= {f"term_{name}": value for name, value in gradients.terms.items()}
         self.steps.append(logged)
         if self.config.use_alignment and self.config.ranking == "running":
             self._note_entropy(rows, gradients.logits)
@@ -158,15 +160,10 @@ class TrainingState:
         if len(broken):
             raise self._diverged(f"the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on")
         self.telemetry.append(telemetry)
-        scores = {name: next(iter(part.values())) for name, part in self.score("validation")[0].items()}
+        scores = self._validate()
         validation = scores[self.config.train_subset]
-        if math.isnan(validation):
-            raise AngaError(
-                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} "
-                "(none are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
-            )
         if validation > self.best_score:
-            self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.weights()
+            self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.model.kept()
         sizes = telemetry[["n_complete", "n_admitted", "n_remaining"]].sum(axis=1)
         self.history.append(
             {
@@ -180,6 +177,20 @@ class TrainingState:
             }
         )
         self.epoch += 1
+        if self.epoch == self.first_epoch:
+            self.begin_stage()
+
+    def _validate(self) -> dict[str, float]:
+        """The selecting metric of each subset; NaN in a first stage, whose model is not the one to be used."""
+        if self.epoch < self.first_epoch:
+            return dict.fromkeys(("all", "complete", "reconstructed"), math.nan)
+        scores = {name: next(iter(part.values())) for name, part in self.score("validation")[0].items()}
+        if math.isnan(scores[self.config.train_subset]):
+            raise AngaError(
+                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} "
+                "(none are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
+            )
+        return scores
 
     def _diverged(self, what: str) -> AngaError:
         rate = self.config.learning_rate
@@ -188,10 +199,6 @@ class TrainingState:
     def elapsed(self) -> float:
         """Seconds of this run, those before an interruption included."""
         return self.seconds + time.perf_counter() - self.started
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of what has been learned."""
-        return {name: p.detach().clone() for name, p in self.model.trainable().items()}
 
     def result(self) -> Result:
         """Scores of the best-validation model; the only look at the test split."""
@@ -206,48 +213,3 @@ class TrainingState:
             seconds=self.elapsed(),
             peak_memory_mb=peak_memory_mb(self.device),
         )
-
-    # --- checkpoints
-
-    KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry")
-
-    def save(self, path: str | Path | None) -> None:
-        """Write the state after an epoch; a kill in the middle leaves the one before."""
-        if path is None:
-            return
-        kept = {name: getattr(self, name) for name in self.KEPT}
-        kept |= {"identity": self.identity, "seconds": self.elapsed(), "weights": self.weights()}
-        kept |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
-        partial = Path(f"{path}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(kept, partial)
-        os.replace(partial, path)
-
-    def load(self, path: str | Path | None) -> None:
-        """Take up a saved state, if there is one.
-
-        Raises:
-            AngaError: the file cannot be read, or belongs to another config or other data.
-        """
-        if path is None or not Path(path).exists():
-            return
-        try:
-            kept = torch.load(path, map_location=self.device, weights_only=False)
-            ours = kept["identity"] == self.identity
-            if ours:
-                self._take_up(kept)
-        except Exception as error:  # a damaged pickle may raise anything
-            raise AngaError(
-                f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
-            ) from None
-        if not ours:
-            raise AngaError(
-                f"{path}: this checkpoint belongs to another config or other data; delete it or choose another path."
-            )
-
-    def _take_up(self, kept: dict) -> None:
-        self.model.load_state_dict(kept["weights"], strict=False)
-        self.optimizer.load_state_dict(kept["optimizer"])
-        self.scheduler.load_state_dict(kept["scheduler"])
-        for name in (*self.KEPT, "seconds"):
-            setattr(self, name, kept[name])

@@ -1,7 +1,10 @@
-"""What alignment costs: one aligned training step against one plain step of the same model and batch."""
+"""What alignment costs: one aligned training step against plain steps of the same model and batch."""
 
 import argparse
+import contextlib
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,14 +12,17 @@ from torch import nn
 
 from anga.adapter import PooledCrossAttention
 from anga.aligner import GradientAligner
-from anga.config import Config
 from anga.gradients import FORMS
 from anga.inputs import pick_device
-from anga.model import AngaModel, sample_losses
-from benchmarks.models import SIZES, Size, make_batches, make_groups, make_model
-from benchmarks.timing import interleave, peak_in_child, print_table, report_peak
+from anga.method import sample_losses
+from anga.model import AngaModel
+from anga.tokens import Batch
+from benchmarks.flops import forward_flops, step_flops
+from benchmarks.models import SIZES, Size, make_batches, make_config, make_groups, make_model
+from benchmarks.peak import matmul_rate
+from benchmarks.timing import Seconds, interleave, peak_in_child, print_table, report_peak
 
-BASELINE = "plain step"
+NAIVE, PLAIN, ALIGNED = "plain step, written out", "plain step", "aligned step, boundary form"
 REPEATS = {"tiny": 2, "mini-vilt": 15, "ViLT-B/32": 3}
 
 
@@ -33,85 +39,131 @@ class WrittenOutAttention(nn.Module):
         score = self.query(target) @ self.key(pool).transpose(1, 2) / math.sqrt(target.shape[-1])
         if pool_mask is not None:
             score = score.masked_fill(~pool_mask.flatten(1)[:, None], -torch.inf)
-        prompts = score.softmax(-1) @ self.value(pool)
+        prompts = score.softmax(-1).to(target.dtype) @ self.value(pool)
         weight = target_mask.to(prompts.dtype)[..., None]
         return (prompts * weight).sum(1) / weight.sum(1)
 
 
-def write_out_adapter(model: AngaModel) -> AngaModel:
-    """A copy of the model with the adapter written out; the backbone is shared."""
-    twin = AngaModel(Config(), model.backbone, model.head[-1].out_features).to(next(model.parameters()).device)
-    twin.load_state_dict(model.state_dict())
-    twin.adapter.text = WrittenOutAttention(twin.adapter.text)
-    twin.adapter.image = WrittenOutAttention(twin.adapter.image)
-    return twin.eval()
+class WrittenOutModel(AngaModel):
+    """The model without its shortcuts: Eq. 16 as printed, and the last layer computed for all tokens."""
+
+    def __init__(self, model: AngaModel):
+        super().__init__(make_config(), model.backbone, model.head[-1].out_features)
+        self.to(model.head[-1].weight.device).load_state_dict(model.state_dict())
+        self.adapter.text = WrittenOutAttention(self.adapter.text)
+        self.adapter.image = WrittenOutAttention(self.adapter.image)
+        self.eval()
+
+    def encode(self, batch: Batch, prompts: torch.Tensor) -> torch.Tensor:
+        tokens = batch.text, batch.text_mask, batch.image, batch.image_mask
+        return self.backbone.encode_tokens(*tokens, prompts, self.prompt_layer)[:, prompts.shape[1]]
 
 
-def make_variants(size: Size, device: torch.device) -> dict:
+@dataclass(frozen=True)
+class Step:
+    """A call to be timed, and the floating-point operations of its matrix products."""
+
+    run: Callable[[], None]
+    flops: int
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    """As in training: bfloat16 for the forward pass, or nothing."""
+    return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def make_variants(size: Size, device: torch.device, precision: str = "float32") -> dict[str, Step]:
     """Name -> one step, from tokens to updated weights, all on the same model and batch."""
-    model = make_model(size, device)
-    n_samples = size.batch(device)
-    batch = make_batches(model, size, n_samples, device)(np.arange(n_samples))
-    group, twin = make_groups(n_samples), write_out_adapter(model)
-    aligner = GradientAligner(model.trainable().values())
-    optimizer, twin_optimizer = (torch.optim.AdamW(m.trainable().values(), lr=1e-5) for m in (model, twin))
+    model, n = make_model(size, device), size.batch(device)
+    batch = make_batches(model, size, n, device)(np.arange(n))
+    size, group = replace(size, n_text=batch.text.shape[1]), make_groups(n)
 
-    def plain() -> None:
-        optimizer.zero_grad()
-        sample_losses(model(batch), batch.labels).mean().backward()
-        optimizer.step()
+    def plain(model: AngaModel) -> Callable[[], None]:
+        optimizer = torch.optim.AdamW(model.trainable().values(), lr=1e-5)
 
-    def plain_written_out() -> None:
-        twin_optimizer.zero_grad()
-        sample_losses(twin(batch), batch.labels).mean().backward()
-        twin_optimizer.step()
+        def step() -> None:
+            optimizer.zero_grad()
+            with autocast(precision, device):
+                losses = sample_losses(model(batch), batch.labels)
+            losses.mean().backward()
+            optimizer.step()
 
-    def aligned(form: str) -> None:
-        optimizer.zero_grad()
-        gradients = FORMS[form](model, batch, group)
-        aligner.apply(gradients.vectors, gradients.counts)
-        optimizer.step()
+        return step
 
     @torch.no_grad()
     def rank() -> None:
-        model(batch)
+        with autocast(precision, device):
+            model(batch)
+
+    def aligned(form: str) -> Callable[[], None]:
+        return make_aligned(model, lambda: batch, group, precision, form)
 
     return {
-        BASELINE: plain,
-        "plain step, adapter written out": plain_written_out,
-        "aligned step, boundary form": lambda: aligned("boundary"),
-        "aligned step, retained graph": lambda: aligned("loop"),
-        "aligned step, sub-batches": lambda: aligned("sub_batch"),
-        "ranking pass, same batch": rank,
+        NAIVE: Step(plain(WrittenOutModel(model)), step_flops(size, n, naive=True)),
+        PLAIN: Step(plain(model), step_flops(size, n)),
+        ALIGNED: Step(aligned("boundary"), step_flops(size, n)),
+        "aligned step, sub-batches": Step(aligned("sub_batch"), step_flops(size, n)),
+        "aligned step, retained graph": Step(aligned("loop"), step_flops(size, n, backward_passes=3)),
+        "ranking pass, same batch": Step(rank, n * forward_flops(size)),
     }
 
 
-def report(name: str, device: torch.device) -> None:
+def make_aligned(
+    model: AngaModel, get_batch: Callable[[], Batch], group: np.ndarray, precision: str, form: str = "boundary"
+) -> Callable[[], None]:
+    """An aligned training step, as in the training loop."""
+    learned = list(model.trainable().values())
+    optimizer, aligner = torch.optim.AdamW(learned, lr=1e-5), GradientAligner(learned)
+
+    def step() -> None:
+        batch = get_batch()
+        optimizer.zero_grad()
+        with autocast(precision, batch.rows.device):
+            gradients = FORMS[form](model, batch, group)
+        aligner.apply(gradients.vectors, gradients.counts)
+        optimizer.step()
+
+    return step
+
+
+def rate_columns(seconds: Seconds, flops: dict[str, int], peak: float) -> dict[str, dict[str, str]]:
+    """Operations of the step, their rate, and its share of the machine's measured peak (MFU)."""
+    rates = {name: flops[name] / np.median(values) for name, values in seconds.items()}
+    return {
+        "TFLOP": {name: f"{flops[name] / 1e12:.3g}" for name in rates},
+        "TFLOP/s": {name: f"{rate / 1e12:.3g}" for name, rate in rates.items()},
+        "MFU": {name: f"{rate / peak:.0%}" for name, rate in rates.items()},
+    }
+
+
+def report(name: str, device: torch.device, precision: str, peak: float) -> None:
     """Print one size's table."""
     size = SIZES[name]
-    print(f"\nOne training step, {name} size: {size}, batch {size.batch(device)}, float32")
-    variants = make_variants(size, device)
-    memory = {v: peak_in_child("benchmarks.aligned_step", name, v, str(device)) for v in measured(name, variants)}
-    print_table(interleave(variants, REPEATS[name], device), BASELINE, memory)
+    print(f"\nOne training step, {name} size: {size}, batch {size.batch(device)}, {precision}")
+    variants = make_variants(size, device, precision)
+    seconds = interleave({v: step.run for v, step in variants.items()}, REPEATS[name], device)
+    columns = rate_columns(seconds, {v: step.flops for v, step in variants.items()}, peak)
+    measured = [NAIVE] if name == "tiny" else list(variants)  # in a smoke test one is enough
+    peaks = {v: peak_in_child("benchmarks.aligned_step", name, v, str(device), precision) for v in measured}
+    columns["peak memory"] = {v: f"{peak:.0f} MB" for v, peak in peaks.items()}
+    print_table(seconds, {"/ written out": NAIVE, "/ plain": PLAIN}, columns)
 
 
-def measured(name: str, variants: dict) -> list[str]:
-    """The variants whose memory is measured; in a smoke test one is enough."""
-    return [BASELINE] if name == "tiny" else list(variants)
-
-
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, peaks: dict[str, float] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tiny model, to see that all works")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--measure", nargs=3, metavar=("SIZE", "VARIANT", "DEVICE"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=4, metavar=("SIZE", "VARIANT", "DEVICE", "P"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
-        name, variant, device = options.measure
-        report_peak(make_variants(SIZES[name], torch.device(device))[variant], torch.device(device))
+        name, variant, device, precision = options.measure
+        device = torch.device(device)
+        report_peak(make_variants(SIZES[name], device, precision)[variant].run, device)
         return
+    device = pick_device(options.device)
     for name in ["tiny"] if options.quick else ["mini-vilt", "ViLT-B/32"]:
-        report(name, pick_device(options.device))
+        for precision in ["bfloat16", "float32"] if device.type == "cuda" else ["float32"]:
+            report(name, device, precision, peaks[precision] if peaks else matmul_rate(device, precision))
 
 
 if __name__ == "__main__":

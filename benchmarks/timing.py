@@ -47,21 +47,40 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def print_table(seconds: Seconds, baseline: str, memory: dict[str, float] | None = None, scale: float = 1.0) -> None:
-    """One line per variant: median time, median and quartiles of its ratio to the baseline, peak memory in MB.
+def print_table(
+    seconds: Seconds, baselines: dict[str, str], columns: dict[str, dict[str, str]] | None = None, scale: float = 1.0
+) -> None:
+    """One line per variant: median time, median ratio to each baseline, quartiles of the first, further columns.
 
-    Ratios are taken within each round. `scale` multiplies the times shown (a part was timed for the whole).
+    Args:
+        seconds: of each variant.
+        baselines: heading -> variant that the others are divided by, round by round.
+        columns: heading -> variant -> what to print.
+        scale: the times shown are multiplied by it (a part was timed for the whole).
     """
-    width = max(map(len, seconds))
-    print(f"  {'':{width}}  {'median':>10}  {'ratio':>6}  {'quartiles':^14}" + ("  peak memory" if memory else ""))
-    for name, values in seconds.items():
-        ratios = values / seconds[baseline]
-        line = f"  {name:{width}}  {_duration(np.median(values) * scale):>10}  {np.median(ratios):6.2f}"
-        line += f"  {np.quantile(ratios, 0.25):5.2f} .. {np.quantile(ratios, 0.75):5.2f}"
-        print(line + (f"  {memory[name]:8.0f} MB" if memory and name in memory else ""), flush=True)
+    table = {"median": {name: duration(np.median(values) * scale) for name, values in seconds.items()}}
+    for heading, baseline in baselines.items():
+        ratios = {name: values / seconds[baseline] for name, values in seconds.items()}
+        table[heading] = {name: f"{np.median(values):.2f}" for name, values in ratios.items()}
+        if len(table) == 2:
+            table["quartiles"] = {name: _quartiles(values) for name, values in ratios.items()}
+    print_columns(list(seconds), table | (columns or {}))
 
 
-def _duration(seconds: float) -> str:
+def print_columns(rows: list[str], columns: dict[str, dict[str, str]]) -> None:
+    """A table from heading -> row -> cell; a column is as wide as its widest cell."""
+    lines = [["", *columns], *([row, *(cells.get(row, "") for cells in columns.values())] for row in rows)]
+    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    for name, *cells in lines:
+        row = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        print(f"  {name:{first}}{row}".rstrip(), flush=True)
+
+
+def _quartiles(values: np.ndarray) -> str:
+    return " .. ".join(f"{np.quantile(values, q):.2f}" for q in (0.25, 0.75))
+
+
+def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 

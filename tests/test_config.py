@@ -53,7 +53,8 @@ OTHER = {
     "precision": "bfloat16",
     "device": "cpu",
 }
-NEEDED = {"use_retrieval": {"use_adapter": False}}  # what a value needs beside it
+OTHER |= {"method": "vilt", "method_options": (("form", "attention"),)}
+NEEDED = {"method": {"use_adapter": False}, "use_retrieval": {"use_adapter": False}}  # what a value needs beside it
 WHERE = {"root", "device"}  # where a run happens, not what it computes
 
 

@@ -10,7 +10,8 @@ from tiny_world import in_double, tiny_config
 from torch import nn
 
 from anga.gradients import FORMS, Group, group_positions, loop_gradients
-from anga.model import build_model, sample_losses
+from anga.method import sample_losses
+from anga.model import build_model
 
 # Which groups a batch holds: every combination but none at all.
 PRESENT = [present for size in (1, 2, 3) for present in itertools.combinations(Group, size)]

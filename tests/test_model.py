@@ -9,8 +9,9 @@ from scipy.special import log_expit, log_softmax
 from tiny_world import tiny_config
 
 from anga.errors import AngaError
+from anga.method import sample_losses
 from anga.missing import MISSING_TYPES
-from anga.model import AngaModel, build_model, sample_losses
+from anga.model import AngaModel, build_model
 
 VARIANTS = {
     "zero-filled": {"use_retrieval": False, "use_adapter": False},

@@ -129,7 +129,7 @@ def test_selected_samples_are_a_batch_of_their_own(binary_world):
     inputs = binary_world.inputs(tiny_config())
     batch, index = inputs.batch_maker(True)(np.arange(20, 32)), torch.tensor([7, 2, 11])
     selected = vars(batch.select(index))
-    assert selected.pop("pooled") is None
+    assert all(selected.pop(name) is None for name in ("pooled", "pooled_text", "pooled_image"))
     for name, value in selected.items():
         assert torch.equal(value, getattr(batch, name)[[7, 2, 11]])
     zero_filled = binary_world.inputs(tiny_config(**VARIANTS["zero-filled"])).batch_maker(False)(np.arange(5))

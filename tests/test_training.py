@@ -16,7 +16,8 @@ from anga.aligner import Case
 from anga.curriculum import anchor_ratio
 from anga.errors import AngaError
 from anga.gradients import Group
-from anga.model import build_model, sample_losses
+from anga.method import Method, sample_losses
+from anga.model import build_model
 from anga.parameters import VARIANTS
 from anga.training import train
 from anga.training_state import TrainingState
@@ -32,17 +33,17 @@ RANDOMNESS = {
 
 @pytest.fixture
 def watch(monkeypatch):
-    """`watch(name)` lists all calls of that method of the training state: (state, arguments, what it returned)."""
+    """`watch(name)` lists all calls of that method of a class: (object, arguments, what it returned)."""
 
-    def watch(name: str) -> list:
-        calls, method = [], getattr(TrainingState, name)
+    def watch(name: str, kind: type = TrainingState) -> list:
+        calls, method = [], getattr(kind, name)
 
         def watched(self, *arguments):
             returned = method(self, *arguments)
             calls.append((self, arguments, returned))
             return returned
 
-        monkeypatch.setattr(TrainingState, name, watched)
+        monkeypatch.setattr(kind, name, watched)
         return calls
 
     return watch
@@ -123,7 +124,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(binary_world, tmp_path
             raise KeyboardInterrupt
         move(*arguments)
 
-    monkeypatch.setattr("anga.training_state.os.replace", killed)
+    monkeypatch.setattr("anga.resuming.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(binary_world, path)
     assert torch.load(path, weights_only=False)["epoch"] == 1
@@ -328,7 +329,7 @@ def test_the_learning_rate_rises_linearly_to_its_value_and_falls_linearly_to_zer
         np.testing.assert_allclose(rates[:n], np.arange(1, n + 1) / n)
         np.testing.assert_allclose(rates[n:], np.arange(20 - n, 0, -1) / (20 - max(1, 20 * warmup) or 1))
     for total, warmup in itertools.product(range(1, 30), (0.1, 0.33, 0.9)):
-        state.config = tiny_config(epochs=total, batch_size=60, warmup=warmup)
+        state.config, state.stage_epochs = tiny_config(batch_size=60, warmup=warmup), total
         factors = [state._rate(step) for step in range(total)]
         assert min(factors) > 0 and max(factors) <= 1 and state._rate(total) == 0
 
@@ -414,7 +415,7 @@ def test_without_alignment_nobody_is_admitted(binary_world, watch):
 
 def test_the_best_validation_state_is_tested_once(binary_world, watch):
     scored, epochs = watch("score"), watch("end_epoch")
-    weights = watch("weights")
+    weights = watch("kept", Method)
     config = tiny_config(epochs=8, learning_rate=0.1, train_seed=3)
     inputs = binary_world.inputs(config)
     result = train(config, progress=False, inputs=inputs)

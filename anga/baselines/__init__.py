@@ -1,0 +1,48 @@
+"""The compared methods on the shared frozen backbone, by name. A new one is one file and one line in `BASELINES`.
+
+Each file has the method's published hyper-parameters as a dataclass `Options` and a function
+`build(config, backbone, n_classes)` that returns an `anga.method.Method`.
+"""
+
+import difflib
+from types import ModuleType
+
+from anga.backbone import Backbone
+from anga.baselines import maps, vilt
+from anga.baselines.options import read_options
+from anga.config import Config
+from anga.errors import AngaError
+from anga.method import Method
+
+BASELINES: dict[str, ModuleType] = {
+    "vilt": vilt,
+    "maps": maps,
+}
+
+
+def build_baseline(config: Config, backbone: Backbone, n_classes: int) -> Method:
+    """The config's method with its options; AngaError names whatever does not fit."""
+    check_method(config)
+    return BASELINES[config.method].build(config, backbone, n_classes)
+
+
+def check_method(config: Config) -> None:
+    """Whether a method of that name exists and takes those options and inputs.
+
+    Raises:
+        AngaError: no.
+    """
+    if config.method == "anga":
+        if config.method_options:
+            raise AngaError("method_options: anga has none, its options are knobs of their own; leave it out.")
+        return
+    if config.method not in BASELINES:
+        near = difflib.get_close_matches(config.method, BASELINES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise AngaError(f"method: unknown method {config.method}{hint}; known are anga, {', '.join(BASELINES)}.")
+    module = BASELINES[config.method]
+    read_options(module.Options, config)
+    if config.use_retrieval and not getattr(module, "RETRIEVES", False):
+        raise AngaError(f"use_retrieval: {config.method} reads no neighbours; leave it out or set it to false.")
+    if not config.use_retrieval and getattr(module, "RETRIEVES", False):
+        raise AngaError(f"use_retrieval: {config.method} reads retrieved neighbours; leave it out or set it to true.")

@@ -1,0 +1,56 @@
+"""A run's state on disk: written after every epoch, taken up again after an interruption."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from anga.errors import AngaError
+from anga.training_state import TrainingState
+
+KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry", "seconds")
+
+
+def save_state(state: TrainingState, path: str | Path | None) -> None:
+    """Write the state after an epoch; a kill in the middle leaves the one before."""
+    if path is None:
+        return
+    kept = {name: getattr(state, name) for name in KEPT}
+    kept |= {"identity": state.identity, "seconds": state.elapsed(), "weights": state.model.kept()}
+    kept |= {"optimizer": state.optimizer.state_dict(), "scheduler": state.scheduler.state_dict()}
+    partial = Path(f"{path}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(kept, partial)
+    os.replace(partial, path)
+
+
+def load_state(state: TrainingState, path: str | Path | None) -> None:
+    """Take up a saved state, if there is one.
+
+    Raises:
+        AngaError: the file cannot be read, or belongs to another config or other data.
+    """
+    if path is None or not Path(path).exists():
+        return
+    try:
+        kept = torch.load(path, map_location=state.device, weights_only=False)
+        ours = kept["identity"] == state.identity
+        if ours:
+            _take_up(state, kept)
+    except Exception as error:  # a damaged pickle may raise anything
+        raise AngaError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
+        ) from None
+    if not ours:
+        raise AngaError(
+            f"{path}: this checkpoint belongs to another config or other data; delete it or choose another path."
+        )
+
+
+def _take_up(state: TrainingState, kept: dict) -> None:
+    for name in KEPT:
+        setattr(state, name, kept[name])
+    state.begin_stage()
+    state.model.load_state_dict(kept["weights"], strict=False)
+    state.optimizer.load_state_dict(kept["optimizer"])
+    state.scheduler.load_state_dict(kept["scheduler"])
