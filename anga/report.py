@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 import shutil
 from collections import Counter
 from itertools import groupby
@@ -75,6 +76,8 @@ def _write_page(notebook: Path, folder: Path) -> Path:
     from pygments.formatters import HtmlFormatter
 
     content = nbformat.read(notebook, as_version=4)
+    for cell in (cell for cell in content.cells if cell.cell_type == "code"):
+        cell.outputs = [output for output in map(without_progress, cell.outputs) if output.get("text") != ""]
     for output in (output for cell in content.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
         if "image/png" in data:
@@ -87,6 +90,13 @@ def _write_page(notebook: Path, folder: Path) -> Path:
     path = folder / f"{notebook.stem}.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def without_progress(output: dict) -> dict:
+    """A cell's output without progress bars, which a page would show line by line; other messages stay."""
+    if output.get("name") != "stderr":
+        return output
+    return type(output)(output, text=re.sub(r"\r[^\r\n]*\n?", "", output["text"]))
 
 
 def smaller_png(content: bytes, width: int | None = None) -> bytes:

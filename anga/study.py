@@ -83,8 +83,8 @@ def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> P
 
 
 def _sources_hash(notebook: Path, params: Path) -> str:
-    """Hash of what an executed notebook was made from: itself, its parameters and the package."""
-    package = sorted(Path(__file__).parent.rglob("*.py"))
+    """Hash of what an executed notebook was made from: itself, its parameters and the package, but for the report."""
+    package = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "report.py")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (notebook, params, *package)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
