@@ -1,7 +1,10 @@
 """Command line: python -m anga {demo, plan, reproduce, run}."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point; 0 when all went well, 1 after an error the user can put right."""
     options = parser().parse_args(arguments)
     try:
-        options.command(options)
+        with _data_folder(options.root):
+            options.command(options)
     except AngaError as error:
         if options.debug:
             raise
@@ -53,8 +57,28 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
     for command in (one, short, whole, dry):
         command.add_argument("--outputs", default="outputs", help="folder for everything that is made (%(default)s)")
+        data = {"default": os.environ.get("ANGA_DATA"), "help": "folder of data sets, each under its name (ANGA_DATA)"}
+        command.add_argument("--root", metavar="FOLDER", **data)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return root
+
+
+@contextmanager
+def _data_folder(root: str | None) -> Iterator[None]:
+    """`ANGA_DATA` for the time of one command, seen by worker processes and notebooks too."""
+    if root is None:
+        yield
+        return
+    if not Path(root).is_dir():
+        raise AngaError(f"--root {root}: is no folder; give the one that holds the data sets, each under its name.")
+    before = os.environ.get("ANGA_DATA")
+    os.environ["ANGA_DATA"] = str(Path(root).resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop("ANGA_DATA")
+        if before is not None:
+            os.environ["ANGA_DATA"] = before
 
 
 def _run(options: argparse.Namespace) -> None:

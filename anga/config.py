@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -89,6 +90,8 @@ class Config:
     def __post_init__(self):
         for knob in fields(self):
             object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+        if self.root is not None:
+            object.__setattr__(self, "root", os.path.abspath(self.root))
         self._settle("use_retrieval", self.method in RETRIEVING)
         self._settle("use_adapter", self.method == "anga")
         self._settle("use_alignment", self.method == "anga")
@@ -146,7 +149,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise AngaError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise AngaError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
-    return values
+    return _anchored(values, Path(path).absolute().parent)
+
+
+def _anchored(values: Any, folder: Path) -> Any:
+    """The same mapping, every `root` in it taken from the file's own folder, wherever a notebook or worker runs."""
+    if not isinstance(values, dict):
+        return values
+    inner = {key: _anchored(value, folder) for key, value in values.items()}
+    if isinstance(inner.get("root"), str):
+        inner["root"] = os.path.normpath(folder / Path(inner["root"]).expanduser())
+    return inner
 
 
 def _checked(knob: dataclasses.Field, value: Any) -> Any:

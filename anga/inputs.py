@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from anga.backbone import Backbone
 from anga.config import Config
-from anga.datasets import Dataset, load_dataset
+from anga.datasets import Dataset, data_root, load_dataset
 from anga.encoders import embed_dataset
 from anga.errors import AngaError
 from anga.missing import MissingTable
@@ -88,12 +88,12 @@ def _locked(cache: Path) -> AbstractContextManager:
 
 
 def load_config_dataset(config: Config) -> Dataset:
-    """The config's data set, with its task's own options."""
-    return _load_once(config.dataset, config.root, config.unimodal_cue)
+    """The config's data set, with its task's own options; its root is the config's, else `ANGA_DATA/<name>`."""
+    return _load_once(config.dataset, data_root(config.dataset, config.root), config.unimodal_cue)
 
 
 @lru_cache(maxsize=8)
-def _load_once(name: str, root: str | None, unimodal_cue: float) -> Dataset:
+def _load_once(name: str, root: Path | None, unimodal_cue: float) -> Dataset:
     """Kept, since each of a study's thousand runs asks for its data; files of a root must not change meanwhile."""
     options = {"unimodal_cue": unimodal_cue} if name == "clipart-pairs" else {}
     return load_dataset(name, root, **options)

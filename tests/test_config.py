@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from anga.parameters import ParameterSet, Params
 # Another allowed value for every knob.
 OTHER = {
     "dataset": "clipart-folders",
-    "root": "elsewhere",
+    "root": "/elsewhere",
     "unimodal_cue": 0.5,
     "max_text_length": 40,
     "backbone": "dandelin/vilt-b32-mlm",
@@ -284,3 +285,20 @@ def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):
 
 def test_the_tiny_config_of_these_tests_is_a_config_like_any_other():
     assert tiny_config().with_(epochs=1).epochs == 1
+
+
+def test_a_root_in_a_file_is_taken_from_the_files_own_folder(write, tmp_path, monkeypatch):
+    flat = write("dataset: table\nroot: ../data/mine")
+    monkeypatch.chdir("/")
+    assert Config.from_yaml(flat).root == str(tmp_path.parent / "data" / "mine")
+    assert Config.from_yaml(write("root: /elsewhere")).root == "/elsewhere"
+    nested = write("knobs: {root: here}\ngrids: {a: {knobs: {root: ~/there}, axes: {top_k: [1]}}}")
+    assert read_yaml(nested)["knobs"]["root"] == str(tmp_path / "here")
+    assert read_yaml(nested)["grids"]["a"]["knobs"]["root"] == str(Path("~/there").expanduser())
+
+
+def test_a_root_given_otherwise_is_taken_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config(root="data")
+    assert config.root == str(tmp_path / "data")
+    assert config.identity() == Config(root="other").identity()

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-SPLITS = ("train", "validation", "test")
+from anga.datasets.report import SPLITS, LoadReport
+
 METRICS = {"binary": "auroc", "multiclass": "accuracy", "multilabel": "f1_micro"}
 
 
@@ -23,6 +24,7 @@ class Dataset:
     (None: one each, in order). Tasks on one collection share its pictures, and so whatever is cached for them.
     labels: [N] int64 for binary and multiclass, [N, C] float32 of 0 and 1 for multilabel.
     classes: C names in label order.  split: [N] str, each one of `SPLITS`.
+    report: what its loader found and skipped (None: nothing could be); no part of the data set's identity.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     split: np.ndarray
     image_rows: np.ndarray | None = None
     content_hash: str = ""
+    report: LoadReport | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.image_rows is None:
@@ -65,7 +68,12 @@ class Dataset:
         return Image.open(io.BytesIO(self.images[number])).convert("RGB")
 
     def images_hash(self) -> str:
-        """SHA-256 over the pictures of the collection: the key of whatever is computed from pictures alone."""
+        """SHA-256 over the pictures of the collection: the key of whatever is computed from pictures alone.
+
+        A picture store knows the hash of its sources; its pictures need not be read for it.
+        """
+        if known := getattr(self.images, "content_hash", None):
+            return known
         digest = hashlib.sha256(np.array([len(image) for image in self.images], "<i8").tobytes())
         digest.update(b"".join(self.images))
         return digest.hexdigest()
