@@ -15,6 +15,7 @@ import torch
 
 from anga.errors import AngaError
 from anga.gradients import Group, group_positions, loop_gradients
+from anga.placement import send
 
 Counts = tuple[int, int, int]
 
@@ -72,9 +73,9 @@ def align(gram: torch.Tensor, counts: Counts, cos_threshold: float, update_base:
     """
     n_complete, n_admitted, _ = counts
     n_anchor = n_complete + n_admitted
-    anchor = gram.new_tensor([n_complete, n_admitted, 0]) / max(n_anchor, 1)
-    remaining = gram.new_tensor([0, 0, 1])
-    base = gram.new_tensor([float(n_complete > 0), 0, 0]) if update_base == "complete" else anchor
+    anchor = _row(gram, n_complete, n_admitted, 0) / max(n_anchor, 1)
+    remaining = _row(gram, 0, 0, 1)
+    base = _row(gram, float(n_complete > 0), 0, 0) if update_base == "complete" else anchor
 
     aa, mm, am = anchor @ gram @ anchor, gram[2, 2], anchor @ gram @ remaining
     product = (aa * mm).sqrt()
@@ -97,6 +98,11 @@ def align(gram: torch.Tensor, counts: Counts, cos_threshold: float, update_base:
     return Alignment(weights, case, cosine, shrink, norms, counts)
 
 
+def _row(like: torch.Tensor, *values: float) -> torch.Tensor:
+    """Numbers known to the host as a tensor beside `like`, without waiting for the device."""
+    return send(np.array(values, np.float64), like.device).to(like.dtype)
+
+
 def unaligned(vectors: torch.Tensor, counts: Counts) -> Alignment:
     """What is known of a step whose groups were not told apart: their sizes."""
     unknown = vectors.new_full((4,), math.nan, dtype=torch.float64)
@@ -111,15 +117,15 @@ def cone_weights(alignment: Alignment) -> torch.Tensor:
 
 def pooled_weights(alignment: Alignment) -> torch.Tensor:
     """Ordinary training: every sample counts the same, whatever its group (the mean loss of Eq. 2)."""
-    counts = alignment.weights.new_tensor(alignment.counts)
+    counts = _row(alignment.weights, *alignment.counts)
     return counts / counts.sum()
 
 
 def group_means_weights(alignment: Alignment) -> torch.Tensor:
     """g_C + g_M of Eq. 4 without alignment: the control that tells reweighting from aligning."""
     n_complete, *reconstructed = alignment.counts
-    share = alignment.weights.new_tensor([0, *reconstructed]) / max(sum(reconstructed), 1)
-    return share + alignment.weights.new_tensor([float(n_complete > 0), 0, 0])
+    share = _row(alignment.weights, 0, *reconstructed) / max(sum(reconstructed), 1)
+    return share + _row(alignment.weights, float(n_complete > 0), 0, 0)
 
 
 UPDATE_RULES: dict[str, Callable[[Alignment], torch.Tensor]] = {

@@ -13,6 +13,12 @@ from anga.layer import apply_layer
 from anga.stem import load_hybrid
 
 HUB_FILES = [["*.json", "*.txt", weights] for weights in ("*.safetensors", "pytorch_model.bin")]
+NEEDED = {
+    "config.json": ["config.json"],
+    "preprocessor_config.json": ["preprocessor_config.json"],
+    "a tokenizer (tokenizer.json or vocab.txt)": ["tokenizer.json", "vocab.txt"],
+    "weights (*.safetensors or *.bin)": ["*.safetensors", "*.bin"],
+}
 
 
 @dataclass
@@ -43,6 +49,12 @@ class Backbone(nn.Module):
         self.name, self.content_hash = name, content_hash
         self.dim, self.n_layers = vilt.config.hidden_size, vilt.config.num_hidden_layers
         self.pooler = nn.Sequential(vilt.pooler.dense, nn.Tanh())
+        self.apply_layer = apply_layer
+
+    def compile_layers(self) -> "Backbone":
+        """Let torch compile its layers on first use, one graph for all lengths; needs a C++ or CUDA compiler."""
+        self.apply_layer = torch.compile(apply_layer, dynamic=True)
+        return self
 
     @classmethod
     def from_name(cls, name: str) -> "Backbone":
@@ -76,10 +88,14 @@ class Backbone(nn.Module):
         batch = self.image_processor(squares, do_resize=False, do_pad=False, return_tensors="pt")
         return batch["pixel_values"].float()
 
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """Token ids [.., n_t] -> [.., n_t, d]: word + position + type, normalised, + modality type 0."""
-        text = self.vilt.embeddings.text_embeddings
-        fixed = self._text_positions(ids.shape[-1]) + text.token_type_embeddings.weight[0]
+    def embed_text(self, ids: Tensor, max_length: int | None = None) -> Tensor:
+        """Token ids [.., n_t] -> [.., n_t, d]: word + position + type, normalised, + modality type 0.
+
+        `max_length`: to what texts are cut and padded, if `ids` were shortened since (None: they were not). It decides
+        how far positions are stretched, so that a text's tokens do not depend on what else is in its batch.
+        """
+        text, n_t = self.vilt.embeddings.text_embeddings, ids.shape[-1]
+        fixed = self._text_positions(max_length or n_t)[:n_t] + text.token_type_embeddings.weight[0]
         return text.LayerNorm(text.word_embeddings(ids) + fixed) + self.vilt.embeddings.token_type_embeddings.weight[0]
 
     def _text_positions(self, length: int) -> Tensor:
@@ -127,7 +143,7 @@ class Backbone(nn.Module):
         """
         hidden, mask, start, prefix = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 1)
         layer = self.vilt.encoder.layer[-1]
-        return self.vilt.layernorm(apply_layer(layer, hidden, mask, slice(start, start + 1), prefix)[:, 0])
+        return self.vilt.layernorm(self.apply_layer(layer, hidden, mask, slice(start, start + 1), prefix)[:, 0])
 
     def encode_tokens(
         self,
@@ -157,7 +173,7 @@ class Backbone(nn.Module):
                 mask = F.pad(mask[:, leaving:], (own.shape[1], 0), value=True)
                 start += own.shape[1] - leaving
             if number <= self.n_layers - leave:
-                hidden = apply_layer(layer, hidden, mask, prefix=prefix)
+                hidden = self.apply_layer(layer, hidden, mask, prefix=prefix)
         return hidden, mask, start, prefix
 
     def _by_layer(self, prompts: Tensor | LayerPrompts | None, prompt_layer: int) -> LayerPrompts:
@@ -177,10 +193,20 @@ def _folder(name: str) -> Path:
         embedded_folder("mini-clip")  # mini-vilt borrows its trunk: both are checked
         return embedded_folder(name)
     if Path(name).is_dir():
+        if lacking := _lacking(Path(name)):
+            raise AngaError(
+                f"{name} lacks {', '.join(lacking)}: a backbone's folder is what transformers saves of a ViLT model, its "
+                "tokenizer and its image processor."
+            )
         return Path(name)
     if name.count("/") != 1 or name[0] in "./~":
         raise AngaError(f"Unknown backbone {name!r}: use mini-vilt, an existing folder or a hub's owner/repository.")
-    return hub_folder(name, HUB_FILES)
+    return hub_folder(name, HUB_FILES, lambda folder: not _lacking(folder))
+
+
+def _lacking(folder: Path) -> list[str]:
+    """What a checkpoint's folder would need and has not."""
+    return [what for what, names in NEEDED.items() if not any(next(folder.glob(name), None) for name in names)]
 
 
 def _load_vilt(folder: Path) -> tuple[nn.Module, list[Path]]:

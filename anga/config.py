@@ -85,6 +85,7 @@ class Config:
     patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
     train_seed: int = _knob(0, low=0)  # initial weights and the order of samples
     precision: str = _knob("float32", "float32", "bfloat16")  # of the forward pass; gradients are aligned in float32
+    compile_layers: bool = _knob(False, identity="changed")  # the backbone's, with torch.compile: pays for big ones
     device: str = _knob("auto", identity="never")  # auto, cpu, cuda, cuda:1, ...
 
     def __post_init__(self):

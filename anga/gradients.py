@@ -22,6 +22,7 @@ import torch
 from anga.config import Config
 from anga.method import Method, sample_losses
 from anga.model import AngaModel
+from anga.placement import send
 from anga.tokens import Batch
 
 
@@ -54,7 +55,7 @@ class GroupGradients:
 
 def group_positions(group: np.ndarray, device="cpu") -> list[torch.Tensor]:
     """Positions in the batch of each group's samples, in the order of Group."""
-    return [torch.from_numpy(np.flatnonzero(group == g)).to(device) for g in Group]
+    return [send(np.flatnonzero(group == g), torch.device(device)) for g in Group]
 
 
 def loop_gradients(losses: torch.Tensor, positions: list[torch.Tensor], parameters: list) -> torch.Tensor:

@@ -20,7 +20,7 @@ from anga.tokens import BatchMaker, TokenBank
 
 # The knobs that decide what `prepare` makes; runs that agree in them can share it.
 INPUT_KNOBS = (
-    *("dataset", "root", "unimodal_cue", "max_text_length", "backbone", "clip", "device"),
+    *("dataset", "root", "unimodal_cue", "max_text_length", "backbone", "clip", "device", "compile_layers"),
     *("missing_rate", "missing_type", "test_missing_rate", "mask_seed"),
     *("use_retrieval", "top_k", "memory_bank", "integer_mask"),
 )
@@ -67,6 +67,8 @@ def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:
     dataset = load_config_dataset(config)
     table = draw_table(config, dataset)
     backbone = Backbone.from_name(config.backbone).to(device)
+    if config.compile_layers:
+        backbone.compile_layers()
     with _locked(cache):  # or several processes would make the same embeddings and tokens, each for itself
         neighbours = retrieve(config, dataset, table, cache) if config.use_retrieval else None
         bank = TokenBank.build(dataset, backbone, config.max_text_length, cache, device)

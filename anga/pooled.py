@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from anga.inputs import Inputs
+from anga.placement import send
 from anga.tokens import Batch, BatchMaker
 
 ROWS_PER_CALL = 256
@@ -43,7 +44,7 @@ class PooledBatches:
         self.columns["labels"] = make_batch.labels
 
     def __call__(self, rows: np.ndarray) -> Batch:
-        index = torch.from_numpy(rows).to(self.device)
+        index = send(rows, self.device)
         return Batch(rows=index, **{name: values[index] for name, values in self.columns.items()})
 
     @torch.no_grad()

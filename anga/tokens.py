@@ -23,6 +23,7 @@ from anga.placement import fetch, find_placement, place, send
 from anga.retriever import Neighbours, reconstruct
 
 IMAGES_PER_CALL = 128
+TEXTS_PER_CALL = 1024
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Batch:
         pooled: the frozen backbone's output `[B, d]`, where it is known already; all tokens are None then.
         pooled_text, pooled_image: its output on one modality alone `[B, d]`, zero where that is missing; likewise.
         has_text, has_image: bool `[B]`, what is observed.
+        observed_text_mask: bool `[B, n_t]`, text_mask before anything was put in for what is missing.
     """
 
     rows: torch.Tensor
@@ -57,6 +59,7 @@ class Batch:
     pooled_image: torch.Tensor | None = None
     has_text: torch.Tensor | None = None
     has_image: torch.Tensor | None = None
+    observed_text_mask: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,7 +94,7 @@ class TokenBank:
     @classmethod
     def build(cls, dataset: Dataset, backbone: Backbone, max_length: int, cache: Path, device="cpu") -> "TokenBank":
         """Tokens of a data set; image tokens come from the cache where they were made before for its pictures."""
-        ids, mask = backbone.tokenize(list(dataset.texts), max_length)
+        ids, mask = _word_numbers(dataset.texts, backbone, max_length)
         key = hashlib.sha256(json.dumps([dataset.images_hash(), backbone.content_hash]).encode()).hexdigest()
         path = Path(cache) / f"image-tokens-{key[:16]}.npy"
         if not path.exists():
@@ -100,13 +103,13 @@ class TokenBank:
             image = np.load(path, mmap_mode="c")
         except (OSError, ValueError, EOFError) as error:
             raise AngaError(f"{path}: the cached tokens cannot be read ({error}); delete this file.") from None
-        return cls(backbone, np.asarray(ids), np.asarray(mask), image, dataset.image_rows, device)
+        return cls(backbone, ids, mask, image, dataset.image_rows, device)
 
     @torch.no_grad()
     def text(self, rows: np.ndarray, n_t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Text tokens `[..., n_t, d]` and their mask `[..., n_t]` for an array of rows of any shape."""
         index = send(rows, self.device)
-        return self.backbone.embed_text(self.ids[index, :n_t]), self.mask[index, :n_t]
+        return self.backbone.embed_text(self.ids[index, :n_t], self.ids.shape[1]), self.mask[index, :n_t]
 
     def images(self, rows: np.ndarray) -> torch.Tensor:
         """Image tokens `[..., n_v, d]`, float32, for an array of rows of any shape."""
@@ -154,11 +157,13 @@ class BatchMaker:
         is_cls = torch.arange(n_t, device=bank.device) == 0
         keep = has_text[:, None] | is_cls
         index = send(rows, bank.device)
+        text_mask = text_mask & keep
         return Batch(
             rows=index,
             labels=self.labels[index],
             text=text * keep[..., None],
-            text_mask=text_mask & keep,
+            text_mask=text_mask,
+            observed_text_mask=text_mask,
             image=image * has_image[:, None, None],
             image_mask=has_image[:, None].expand(image.shape[:2]),
             has_text=has_text,
@@ -220,20 +225,26 @@ class BatchMaker:
         batch.image_mask = torch.ones_like(batch.image_mask)
 
 
+def _word_numbers(texts, backbone: Backbone, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts -> int64 and bool `[N, max_length]`, some at a time: a tokenizer takes 20 KB for each."""
+    blocks = [list(texts[i : i + TEXTS_PER_CALL]) for i in range(0, len(texts), TEXTS_PER_CALL)]
+    parts = [[t.numpy() for t in backbone.tokenize(block, max_length)] for block in blocks]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
 @torch.no_grad()
 def _write_image_tokens(dataset: Dataset, backbone: Backbone, path: Path) -> None:
-    """Embed all pictures of the collection in batches and move the finished file into place."""
+    """Embed all pictures in batches, append each to a file (a mapped one would fill memory), and move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    device = next(backbone.parameters()).device
-    n, out = len(dataset.images), None
+    device, n = next(backbone.parameters()).device, len(dataset.images)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-tokens-") as scratch:
         partial = Path(scratch) / path.name
-        for start in tqdm(range(0, n, IMAGES_PER_CALL), desc=f"image tokens ({backbone.name})", unit="batch"):
-            stop = min(start + IMAGES_PER_CALL, n)
-            pixels = backbone.preprocess([dataset.picture(number) for number in range(start, stop)])
-            tokens = backbone.embed_image(pixels.to(device)).half().cpu().numpy()
-            if out is None:
-                out = np.lib.format.open_memmap(partial, "w+", np.float16, (n, *tokens.shape[1:]))
-            out[start:stop] = tokens
-        out.flush()
+        with open(partial, "wb") as file:
+            for start in tqdm(range(0, n, IMAGES_PER_CALL), desc=f"image tokens ({backbone.name})", unit="batch"):
+                pictures = [dataset.picture(i) for i in range(start, min(start + IMAGES_PER_CALL, n))]
+                tokens = backbone.embed_image(backbone.preprocess(pictures).to(device)).half().cpu().numpy()
+                if start == 0:
+                    facts = {"descr": "<f2", "fortran_order": False, "shape": (n, *tokens.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, facts)
+                file.write(tokens.astype("<f2", copy=False).tobytes())
         os.replace(partial, path)

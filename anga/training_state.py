@@ -43,6 +43,7 @@ class TrainingState:
         self.history: list[dict] = []
         self.telemetry: list[pd.DataFrame] = []
         self.steps: list[dict[str, torch.Tensor]] = []
+        self.seen: list[tuple[np.ndarray, torch.Tensor]] = []  # rows and their entropies, of this epoch's steps
         self.seconds, self.started = 0.0, time.perf_counter()
 
     def begin_stage(self) -> None:
@@ -58,7 +59,8 @@ class TrainingState:
                 f"method: {config.method} first learns from complete samples, and no training sample is complete; "
                 "lower missing_rate, or choose another method."
             )
-        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+        rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        self.optimizer = torch.optim.AdamW(learned, **rates, fused=self.device.type == "cuda")
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
 
@@ -102,15 +104,15 @@ class TrainingState:
         if not config.use_alignment or ratio == 0 or z < 0:
             return group
         if config.admission != "random" and (config.ranking == "epoch_start" or z == 0):
-            self._note_entropy(reconstructed, self.logits(reconstructed))
+            self.entropy[reconstructed] = self._entropy_of(self.logits(reconstructed)).cpu().numpy()
         generator = np.random.default_rng([config.train_seed, self.epoch, 1])
         admitted = admit(self.entropy[reconstructed], ratio, config.admission, generator)
         group[reconstructed[admitted]] = Group.ADMITTED
         return group
 
-    def _note_entropy(self, rows: np.ndarray, logits: torch.Tensor) -> None:
+    def _entropy_of(self, logits: torch.Tensor) -> torch.Tensor:
         multilabel = self.config.multilabel_entropy if self.dataset.task == "multilabel" else None
-        self.entropy[rows] = prediction_entropy(logits, multilabel).cpu().numpy()
+        return prediction_entropy(logits, multilabel)
 
     # --- evaluation
 
@@ -145,7 +147,7 @@ class TrainingState:
         logged |= {f"term_{name}": value for name, value in gradients.terms.items()}
         self.steps.append(logged)
         if self.config.use_alignment and self.config.ranking == "running":
-            self._note_entropy(rows, gradients.logits)
+            self.seen.append((rows, self._entropy_of(gradients.logits)))
 
     def end_epoch(self, group: np.ndarray) -> None:
         """Read the telemetry, validate, and remember the best model.
@@ -156,6 +158,9 @@ class TrainingState:
         columns = {name: torch.stack([s[name] for s in self.steps]).cpu().numpy() for name in self.steps[0]}
         telemetry, self.steps = pd.DataFrame(columns), []
         telemetry.insert(0, "epoch", self.epoch)
+        for rows, entropy in self.seen:
+            self.entropy[rows] = entropy.cpu().numpy()
+        self.seen = []
         broken = np.flatnonzero(~np.isfinite(telemetry["loss"]))
         if len(broken):
             raise self._diverged(f"the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on")

@@ -11,7 +11,7 @@ REPEATS = {"cpu": 3, "cuda": 30}
 def matmul_rate(device: torch.device, precision: str, n: int | None = None) -> float:
     """Operations per second of an n x n product of random numbers, the best of a few.
 
-    float32 means float32: on a GPU torch's default keeps the tensor cores' shorter form (TF32) off, here as in training.
+    float32 means float32: torch's default keeps the tensor cores' shorter form (TF32) off, here as in training.
     """
     n = n or SIZES[device.type]
     generator = torch.Generator(device).manual_seed(0)

@@ -54,7 +54,7 @@ OTHER = {
     "precision": "bfloat16",
     "device": "cpu",
 }
-OTHER |= {"method": "vilt", "method_options": (("form", "attention"),)}
+OTHER |= {"compile_layers": True, "method": "vilt", "method_options": (("form", "attention"),)}
 NEEDED = {"method": {"use_adapter": False}, "use_retrieval": {"use_adapter": False}}  # what a value needs beside it
 WHERE = {"root", "device"}  # where a run happens, not what it computes
 

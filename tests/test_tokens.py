@@ -136,6 +136,25 @@ def test_selected_samples_are_a_batch_of_their_own(binary_world):
     assert zero_filled.select(index[1:2]).text_pool is None
 
 
+def test_images_are_the_stored_tokens_of_the_pictures_that_samples_show(binary_world):
+    bank, rows = binary_world.inputs(tiny_config()).bank, np.arange(90).reshape(15, 6)[::-1]
+    shown = torch.from_numpy(binary_world.dataset.image_rows)[torch.from_numpy(rows.copy()).flatten()]
+    expected = bank.image.index_select(0, shown).float().unflatten(0, (15, 6))
+    assert torch.equal(bank.images(rows), expected) and bank.placement == "mapped"
+
+
+@pytest.mark.parametrize("missing_type", MISSING_TYPES)
+def test_reconstructions_are_to_the_bit_the_same_with_and_without_pools(binary_world, missing_type):
+    """With pools, what is put in for a lost modality is taken from them instead of being fetched again."""
+    inputs, rows = binary_world.inputs(tiny_config(missing_type=missing_type)), np.arange(30)
+    with_pools, without = (vars(inputs.batch_maker(pools)(rows)) for pools in (True, False))
+    n_t = without["text"].shape[1]
+    for name in ("image", "image_mask", "text", "text_mask"):
+        found = with_pools[name][:, :n_t] if "text" in name else with_pools[name]
+        assert torch.equal(found, without[name])
+    assert not with_pools["text_mask"][:, n_t:].any()
+
+
 # --- the cache of image tokens
 
 
