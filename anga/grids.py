@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from anga.baselines import check_method
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
 from anga.inputs import load_config_dataset
+from anga.published import published
 from anga.result import Result
 from anga.statistics import paired_difference
 from anga.workers import run_all
@@ -18,7 +20,7 @@ from anga.workers import run_all
 SUBSETS = ("all", "complete", "reconstructed")
 SEEDS = ("mask_seeds", "train_seeds")
 FILE_KEYS = {"knobs", "grids", *SEEDS}
-GRID_KEYS = {"knobs", "axes", *SEEDS}
+GRID_KEYS = {"knobs", "axes", "paper", *SEEDS}
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Grid:
         axes: axis -> labels; a label is a knob's value, or the name of a set of knobs.
         table: one row per run: a label per axis, mask_seed, train_seed.
         configs: what each row trains.
+        paper: the table of the paper whose rows it repeats ("Table 1"), for the report; None: none.
     """
 
     name: str
     axes: dict[str, list]
     table: pd.DataFrame
     configs: list[Config]
+    paper: str | None = None
 
 
 class GridFile:
@@ -52,6 +56,7 @@ class GridFile:
                 joint: {use_alignment: false}
                 full ANGA: {}
             knobs: {use_adapter: false}        # optional, as are seeds of the grid's own
+            paper: Table 1                     # optional: its rows are repeated here
 
     Raises:
         AngaError: one message with all that is wrong in the file.
@@ -110,6 +115,7 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
         f"{name}: unknown key {k}; known keys are {', '.join(sorted(GRID_KEYS))}" for k in grid.keys() - GRID_KEYS
     ]
     axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
+    _check_paper(name, grid.get("paper"), axes, complaints)
     seeds = [_seeds(name, key, grid.get(key, shared.get(key, [0])), complaints) for key in SEEDS]
     base = {**shared.get("knobs", {}), **grid.get("knobs", {})}
     rows, configs = [], []
@@ -123,7 +129,19 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
             if config is not None:
                 rows.append({**labels, "mask_seed": mask_seed, "train_seed": train_seed})
                 configs.append(config)
-    return Grid(name, {axis: list(labels) for axis, labels in axes.items()}, pd.DataFrame(rows), configs)
+    labels = {axis: list(labels) for axis, labels in axes.items()}
+    return Grid(name, labels, pd.DataFrame(rows), configs, grid.get("paper"))
+
+
+def _check_paper(name: str, table: str | None, axes: dict, complaints: list[str]) -> None:
+    """A grid that repeats a table of the paper names one that is known, and lists its rows."""
+    if table is None:
+        return
+    known = set(published()["table"])
+    if table not in known:
+        complaints.append(f"{name}: paper must be one of {', '.join(sorted(known))}, not {table!r}")
+    if not {"method", "part"} & axes.keys():
+        complaints.append(f"{name}: paper needs an axis method or part with the rows of {table}")
 
 
 def _labels(grid: str, axis: str, values, complaints: list[str]) -> dict:
@@ -145,7 +163,9 @@ def _seeds(grid: str, key: str, values, complaints: list[str]) -> list[int]:
 
 def _config(where: str, knobs: dict, complaints: list[str]) -> Config | None:
     try:
-        return Config.from_dict(knobs, source=where)
+        config = Config.from_dict(knobs, source=where)
+        check_method(config)
+        return config
     except AngaError as error:
         text = str(error).rstrip(".")
         complaints.append(text if text.startswith(where) else f"{where}: {text}")

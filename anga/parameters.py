@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from anga.baselines import check_method
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
 from anga.grids import GridFile
@@ -41,7 +42,12 @@ class Params:
         for name in ("mask_seed", "train_seed"):
             if name in values:
                 raise AngaError(f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}.")
-        return cls(Path(path), Config.from_dict(values, source=str(path)), **seeds)
+        config = Config.from_dict(values, source=str(path))
+        try:
+            check_method(config)
+        except AngaError as error:
+            raise AngaError(f"{path}: {error}") from None
+        return cls(Path(path), config, **seeds)
 
     def configs(self, **knobs) -> list[Config]:
         """One config per pair of seeds, with some knobs changed."""

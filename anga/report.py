@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anga.beside_paper import beside_paper
 from anga.parameters import ParameterSet
 from anga.runs import provenance, run_folder
 
@@ -43,10 +44,15 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
     figures = _copy(Path(outputs) / "figures" / name, folder / "figures", (".png",))
     for path in figures:
         path.write_bytes(smaller_png(path.read_bytes(), FIGURE_WIDTH))
+    paper = beside_paper(study, outputs)
+    if len(paper):
+        tables.append(folder / "tables" / "beside_paper.csv")
+        tables[-1].parent.mkdir(exist_ok=True)
+        paper.to_csv(tables[-1], index=False)
     facts = study_provenance(study, outputs)
     (folder / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n")
     index = folder / "index.html"
-    index.write_text(_index(name, folder, pages, tables, figures, facts), encoding="utf-8")
+    index.write_text(_index(name, folder, pages, tables, figures, facts, paper), encoding="utf-8")
     return index
 
 
@@ -126,7 +132,7 @@ def _title(notebook: Path) -> str:
     return "".join(first).splitlines()[0].lstrip("# ")
 
 
-def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, facts: dict) -> str:
+def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, facts: dict, paper: pd.DataFrame) -> str:
     def link(path: Path, text: str) -> str:
         return f'<a href="{path.relative_to(folder).as_posix()}">{html.escape(text)}</a>'
 
@@ -138,13 +144,21 @@ def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, fa
 <p>{facts["runs"]} training runs ({facts["runs missing"]} missing), {facts["hours of training"]} hours of training.</p>
 <h2>Notebooks</h2>
 {listed.to_html(index=False, escape=False, border=0)}
-<h2>Tables</h2>
+{_beside_paper(paper)}<h2>Tables</h2>
 <ul>{known}</ul>
 <h2>Where it comes from</h2>
 <pre>{html.escape(json.dumps(facts, indent=1))}</pre>
 <h2>Figures</h2>
 {shown}"""
     return _page(f"ANGA study: {name}", body)
+
+
+def _beside_paper(paper: pd.DataFrame) -> str:
+    """The paper's numbers and ours, where a study repeats any."""
+    if paper.empty:
+        return ""
+    shown = paper.to_html(index=False, border=0, float_format="{:.2f}".format, na_rep="not run")
+    return f"<h2>Beside the paper</h2>\n<p>Test scores in %, means and 95 % intervals over runs.</p>\n{shown}\n"
 
 
 def _gallery(title: str, figures, folder: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from anga.baselines import check_method
 from anga.checkpoints import EMBEDDED, content_hash, embedded_folder
 from anga.config import Config
 from anga.errors import AngaError
@@ -39,8 +40,9 @@ def run(
     Whoever trains many runs can give a `make_inputs` that remembers what `prepare` made.
 
     Raises:
-        AngaError: see `train`; or `outputs` cannot be written.
+        AngaError: see `train` and `check_method`; or `outputs` cannot be written.
     """
+    check_method(config)
     folder, data_hash = run_folder(config, outputs)
     if folder.exists():
         return Result.load(folder)

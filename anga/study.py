@@ -19,7 +19,7 @@ from anga.report import write_report
 from anga.result import Result
 from anga.runs import run_folder
 from anga.statistics import summarise
-from anga.workers import SECONDS_PER_EPOCH, run_all, worker_slots
+from anga.workers import SECONDS_PER_EPOCH, run_all, runs_backbone, worker_slots
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
@@ -112,19 +112,19 @@ def plan(study: ParameterSet, outputs: str | Path) -> pd.DataFrame:
         new = [config for config in dict.fromkeys(configs) if config not in seen]
         seen.update(new)
         todo = [config for config in new if not folders[config].exists()]
-        left = sum(config.epochs * seconds[config.use_adapter] for config in todo)
+        left = sum(config.epochs * seconds[runs_backbone(config)] for config in todo)
         rows.append({"job": job, "runs": len(new), "finished": len(new) - len(todo), "minutes": left / 60})
     workers = len(worker_slots(len(folders)))
     return pd.DataFrame(rows).assign(minutes=lambda table: table["minutes"] / workers)
 
 
 def _seconds_per_epoch(folders: dict[Config, Path]) -> dict[bool, float]:
-    """Mean seconds per epoch with and without an adapter, over the finished runs."""
+    """Mean seconds per epoch over the finished runs, by `runs_backbone`."""
     known = defaultdict(list)
     for config, folder in folders.items():
         if folder.exists():
             seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
-            known[config.use_adapter].append(seconds / config.epochs)
+            known[runs_backbone(config)].append(seconds / config.epochs)
     return {
         kind: sum(known[kind]) / len(known[kind]) if known[kind] else SECONDS_PER_EPOCH[kind] for kind in (True, False)
     }

@@ -15,6 +15,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from anga.baselines import BASELINES, check_method
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import INPUT_KNOBS, Inputs, inputs_key, prepare
@@ -25,7 +26,7 @@ START_METHOD = "spawn"  # a forked process cannot use a GPU that its parent has 
 MEMORY_PER_WORKER = 3.5  # GB: runs of the clipart study with an adapter peaked at 3.2, those without at 2.1
 WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
-SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # with and without an adapter, on one core: a first guess
+SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # by `runs_backbone`, on one core: a first guess
 WORTH_A_POOL = 60  # seconds; starting workers costs about ten
 
 Failures = dict[Config, str]  # what did not train -> its traceback
@@ -66,7 +67,7 @@ def run_all(
 def _train_all(configs: list[Config], outputs, workers: int | None, report: Callable[[], None]) -> Failures:
     """Train all, and what fails once more, each run alone, so that no run pays for another. What failed twice."""
     groups = group_by_inputs(configs)
-    short = sum(config.epochs * SECONDS_PER_EPOCH[config.use_adapter] for config in configs) < WORTH_A_POOL
+    short = sum(config.epochs * SECONDS_PER_EPOCH[runs_backbone(config)] for config in configs) < WORTH_A_POOL
     slots = worker_slots(len(groups), 1 if workers is None and short else workers)
     if len(slots) == 1:
         failures = _work_here(groups, outputs, slots[0], report)
@@ -76,11 +77,21 @@ def _train_all(configs: list[Config], outputs, workers: int | None, report: Call
 
 
 def group_by_inputs(configs: list[Config]) -> list[list[Config]]:
-    """Groups that share their inputs, each for one worker. A run with an adapter is long: a group of its own."""
+    """Groups that share their inputs, each for one worker. A run through the backbone is long: a group of its own."""
     together: dict[tuple, list[Config]] = {}
     for number, config in enumerate(configs):
-        together.setdefault((number if config.use_adapter else None, *inputs_key(config)), []).append(config)
+        together.setdefault((number if runs_backbone(config) else None, *inputs_key(config)), []).append(config)
     return [part[i : i + LARGEST_GROUP] for part in together.values() for i in range(0, len(part), LARGEST_GROUP)]
+
+
+def runs_backbone(config: Config) -> bool:
+    """Whether every training step runs the frozen backbone, which takes nearly all the time of one that does.
+
+    Raises:
+        AngaError: the method is unknown or does not fit the config.
+    """
+    check_method(config)
+    return config.use_adapter if config.method == "anga" else BASELINES[config.method].build.reads != "pooled"
 
 
 def worker_slots(n_groups: int, workers: int | None = None) -> list[str]:

@@ -48,7 +48,7 @@ from sklearn.metrics import roc_auc_score
 
 from anga import diagnosis as dg
 from anga import plots
-from anga.datasets.clipart import read_table
+from anga.datasets.clipart import sources
 from anga.encoders import embed_dataset
 from anga.evaluation import METRIC_NAMES
 from anga.inputs import prepare, retrieve
@@ -212,7 +212,8 @@ neighbour_sheet(shown, neighbours.image, neighbours.image_similarity, "text_quer
 # one.) A number for "of the same kind": how often is a neighbour from the query's own top folder?
 
 # %%
-top_folder = np.array([name.split("/")[0] for name in dataset.ids])
+origin = sources(dataset)
+top_folder = origin["folder"].str.split("/").str[0].to_numpy()
 chance = (top_folder[test][:, None] == top_folder[donors]).mean()
 for by, rows, ids in (("picture", lost_text, neighbours.text), ("text", lost_image, neighbours.image)):
     same = (top_folder[ids[rows]] == top_folder[rows][:, None]).mean()
@@ -438,10 +439,10 @@ keep(plots.data.errors_by_bank(banks), banks, "banks")
 hidden = [~table.has_text[full.neighbours.text[dg.lost_rows(table, train, "text")]]]
 hidden += [~table.has_image[full.neighbours.image[dg.lost_rows(table, train, "image")]]]
 print(f"Lent to training samples by the full bank although lost: {np.concatenate(hidden).mean():.0%}.")
-group = read_table().select(["id", "group"]).to_pandas().set_index("id")["group"].loc[dataset.ids].to_numpy()
-for name, source in {"observed": inputs, "full": full}.items():
+group = origin["group"].to_numpy()
+for name, found in {"observed": inputs, "full": full}.items():
     for split, rows in {"training": train, "test": test}.items():
-        kin = (group[source.neighbours.text[rows]] == group[rows][:, None]).mean()
+        kin = (group[found.neighbours.text[rows]] == group[rows][:, None]).mean()
         print(f"{name} bank, {split} queries: {kin:.0%} of the neighbours are from the query's own group.")
 has_kin = (group[neighbours.text] == group[:, None]).any(1)
 for kin, found in parts[0].groupby(has_kin[parts[0]["row"]])["error"]:

@@ -54,6 +54,7 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.inputs import load_config_dataset
 from anga.plots import sweeps
+from anga.published import COUNTERPARTS, NAMES, published
 from anga.runs import provenance
 from anga.statistics import paired_difference, summarise
 
@@ -163,21 +164,14 @@ for task in tasks:
 # ### The paper's numbers beside ours
 #
 # The numbers are from Table 2 of the paper (HateMemes AUROC, MM-IMDb F1-micro, Food101 accuracy, in %; single numbers,
-# no intervals). **They are not comparable in level: other data and other checkpoints.** Our tasks are only of the same
-# kind: binary, multi-label, multi-class. What can be compared is the order of the rows.
+# no intervals). **For clip art they are not comparable in level: other data and other checkpoints.** Its tasks are only
+# of the same kind: binary, multi-label, multi-class. What can be compared is the order of the rows.
 
 # %%
-paper = {
-    "clipart-pairs": ("HateMemes", [59.38, 64.63, 66.82, 67.31, 68.54]),
-    "clipart-keywords": ("MM-IMDb", [49.62, 54.17, 56.32, 55.74, 57.28]),
-    "clipart-folders": ("Food101", [68.53, 74.86, 77.01, 76.89, 77.23]),
-}
-names = ["none", "MIR", "MIR + GA", "MIR + SEA", "MIR + GA + SEA"]
-columns = {}
-compared = [task for task in tasks if task in paper]
-for task in compared:
-    published, values = paper[task]
-    columns[f"paper, {published}"] = pd.Series(values, names)
+numbers = published().query("table == 'Table 2'").set_index(["dataset", "row"])["percent"]
+columns, paper_column = {}, {task: f"paper, {NAMES[COUNTERPARTS.get(task, task)]}" for task in tasks}
+for task in tasks:
+    columns[paper_column[task]] = numbers[COUNTERPARTS.get(task, task)]
     ours = scores[(scores["dataset"] == task) & (scores["subset"] == "all")].set_index("part")["mean"]
     columns[f"ours, {task}"] = 100 * ours
 beside = pd.DataFrame(columns).loc[parts]
@@ -189,11 +183,11 @@ beside.round(2)
 # if half and half. (Five rows have ten pairs; τ says nothing about whether a difference is larger than chance.)
 
 # %%
-for task in compared:
-    published, ours = beside[f"paper, {paper[task][0]}"], beside[f"ours, {task}"]
-    tau = kendalltau(published, ours).statistic
-    print(f"{task}: order of {len(parts)} rows against {paper[task][0]}: Kendall's τ = {tau:+.2f};", end=" ")
-    print(f"best row ours: {ours.idxmax()}, paper: {published.idxmax()}.")
+for task in tasks:
+    papers, ours = beside[paper_column[task]], beside[f"ours, {task}"]
+    tau = kendalltau(papers, ours).statistic
+    print(f"{task}: order of {len(parts)} rows against {papers.name}: Kendall's τ = {tau:+.2f};", end=" ")
+    print(f"best row ours: {ours.idxmax()}, paper: {papers.idxmax()}.")
 
 # %% [markdown]
 # ## 2. Is it the alignment, or only the weights?

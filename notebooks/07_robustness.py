@@ -470,8 +470,8 @@ for row in spent.itertuples():
     print(f"{row.method} ({cost} as {ALIGNED}): {verdict(row.low, row.high)}, {interval(row)}")
 
 # %% [markdown]
-# Numbers of the paper's Fig. 7 are not comparable: other data, a backbone several times wider, and baselines that we
-# do not have here.
+# Numbers of the paper's Fig. 7 are not comparable: other data, and a backbone several times wider. Other methods stand
+# in `08_comparison`.
 
 # %% [markdown]
 # ## Summary

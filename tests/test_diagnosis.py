@@ -25,7 +25,7 @@ def bank() -> TokenBank:
     ids = torch.randint(1, 20, (4, 6), generator=generator).numpy()
     mask = np.arange(6) < LENGTHS[:, None]
     image = torch.randn(4, 3, 4, generator=generator).half().numpy()
-    backbone = SimpleNamespace(dim=4, embed_text=lambda numbers: words[numbers])
+    backbone = SimpleNamespace(dim=4, embed_text=lambda numbers, n=None: words[numbers])
     return TokenBank(backbone, ids, mask, image, np.arange(4))
 
 

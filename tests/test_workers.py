@@ -12,6 +12,7 @@ import torch
 from tiny_world import tiny_config
 
 from anga import runs, workers
+from anga.baselines import BASELINES
 from anga.errors import AngaError
 from anga.inputs import INPUT_KNOBS, prepare
 from anga.runs import run_folder
@@ -82,6 +83,25 @@ def test_groups_are_bounded_and_runs_with_an_adapter_stand_alone():
     groups = group_by_inputs(plain + slow)
     assert [len(group) for group in groups] == [32, 32, 6, 1, 1]
     assert [config for group in groups for config in group] == plain + slow
+
+
+def test_only_what_learns_below_the_head_runs_the_backbone_in_every_step(binary_world):
+    assert workers.runs_backbone(tiny_config()) and not workers.runs_backbone(tiny_config(use_adapter=False))
+    for method, module in BASELINES.items():
+        config = tiny_config(method=method)
+        reads = module.build(config, binary_world.backbone, 2).reads
+        assert workers.runs_backbone(config) == (reads != "pooled"), method
+
+
+def test_a_compared_method_that_runs_the_backbone_stands_alone_and_counts_as_long():
+    fast, slow = ([tiny_config(method=m, train_seed=seed) for seed in (0, 1)] for m in ("vilt", "maps"))
+    assert group_by_inputs(fast + slow) == [fast, [slow[0]], [slow[1]]]
+
+
+def test_an_unknown_method_is_refused_before_anything_is_trained(here, tmp_path):
+    with pytest.raises(AngaError, match="did you mean vilt"):
+        quiet([tiny_config(**CHEAP), tiny_config(method="vil")], tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_finished_runs_are_only_read(here, tmp_path, monkeypatch):

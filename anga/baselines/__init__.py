@@ -8,15 +8,44 @@ import difflib
 from types import ModuleType
 
 from anga.backbone import Backbone
-from anga.baselines import maps, vilt
+from anga.baselines import (
+    acmae,
+    corrkd,
+    dcp,
+    dicmor,
+    drfuse,
+    if_mmin,
+    iper,
+    maps,
+    mmds,
+    momke,
+    msps,
+    ragpt,
+    shaspec,
+    syp,
+    vilt,
+)
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.errors import AngaError
 from anga.method import Method
 
 BASELINES: dict[str, ModuleType] = {
+    "if_mmin": if_mmin,
+    "shaspec": shaspec,
+    "drfuse": drfuse,
     "vilt": vilt,
+    "ragpt": ragpt,
     "maps": maps,
+    "msps": msps,
+    "iper": iper,
+    "dcp": dcp,
+    "syp": syp,
+    "acmae": acmae,
+    "dicmor": dicmor,
+    "corrkd": corrkd,
+    "momke": momke,
+    "mmds": mmds,
 }
 
 

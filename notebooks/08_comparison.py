@@ -1,0 +1,561 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Which method copes best with missing modalities, on equal terms?
+#
+# The paper compares ANGA with thirteen methods. Their numbers come from repositories that differ in data code, splits,
+# training time and bugs. Here each method is one small file on the same frozen backbone, with the same tokens, missing
+# tables, optimiser, epochs, selection and head. What differs is the method's idea: its modules, losses and stages.
+#
+# - **Needs:** one file of grids (below), with at least two of the paper's methods, three methods in all columns, and a
+#   row "... + GA". Runs that are not there yet are trained now, with a bar that shows the time left.
+# - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
+#   `outputs/tables/`.
+# - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
+#   there. Training takes a quarter of an hour with the quick file and about eight hours with the full one, most of it
+#   for methods that run the backbone in every step; a GPU makes these much faster.
+# - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
+
+# %% [markdown]
+# ## Parameters
+#
+# `params` names a file of grids. All of them have the axes `dataset`, `missing_type` and `method`; there are several,
+# because slow methods compute in bfloat16, and some take part in fewer columns.
+
+# %% tags=["parameters"]
+params = "../params/quick/08_comparison.yaml"
+outputs = "../outputs"
+
+# %% [markdown]
+# ## Imports
+
+# %%
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import friedmanchisquare
+
+from anga import plots
+from anga.backbone import Backbone
+from anga.baselines import BASELINES
+from anga.comparison import Comparison, beside_published, both_ways, learnable_parameters, orders, published, standings
+from anga.evaluation import METRIC_NAMES
+from anga.grids import GridFile
+from anga.plots import comparison, sweeps
+from anga.ranks import against, average_ranks, cliques, critical_difference, rank_correlation
+from anga.runs import provenance
+from anga.statistics import paired_difference, spearman_interval
+from anga.workers import runs_backbone
+
+# %% [markdown]
+# Small functions for the whole notebook: two keep what is drawn and printed, two put an interval into words.
+
+# %%
+plots.set_style()
+cell_axes = ["dataset", "missing_type"]
+study = GridFile.from_yaml(params)
+table_folder = Path(outputs) / "tables" / study.place
+
+
+def keep(figure, table, name):
+    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"{study.name}_{name}")
+
+
+def keep_table(table, name):
+    table_folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(table_folder / f"{name}.csv", index=False)
+
+
+def interval(row):
+    ends = "no interval" if pd.isna(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
+    return f"{row.mean:+.3f} {ends}"
+
+
+def verdict(row, up="helps", down="hurts", unclear="makes no clear difference"):
+    return up if row.low > 0 else down if row.high < 0 else unclear
+
+
+# %% [markdown]
+# ## 1. What is compared?
+#
+# Throughout, $x^t$ and $x^v$ are what is known of a sample's text and image, $e$ is the frozen backbone's joint output
+# on what is observed, $\ell$ the task's loss and $y$ the label. What is missing and not reconstructed is masked out of
+# attention, so that no method meets a dummy text or a white image. The head, ViLT's pooling layer and a linear
+# classifier, learns in all methods.
+#
+# ### Reference
+#
+# **ViLT** (ICML 2021). Nothing is done about what is missing: attention passes over it. Only the head learns. Whatever
+# a method below is worth, it must show here.
+#
+# $$\hat y = \text{head}(e)$$
+#
+# ### Modality-invariant methods: learn what both modalities say
+#
+# They start from the frozen outputs on text alone and on image alone, $x^t$ and $x^v$, and fuse features of these. For
+# fairness, the head reads $e$ plus what they fuse: none of them is denied the backbone's own fusion.
+#
+# **IF-MMIN** (ICASSP 2023). A teacher learns specific features $h$ and invariant features $H$ from complete samples. A
+# student sees these samples with one modality hidden and imagines its features by a chain of autoencoders, which also
+# read the invariant ones. At test time the imagined features take the place of lost ones.
+#
+# $$L = \ell + |h'_{\text{lost}} - h_{\text{lost}}|^2 + 100\,|H' - H|^2$$
+#
+# **ShaSpec** (CVPR 2023). One encoder for both modalities gives shared features $r$, one for each gives specific ones
+# $s$. Shared features are pulled together, specific ones must tell which modality they come from. The shared feature of
+# the modality that is there stands in for the other.
+#
+# $$f^m = W[r^m; s^m] + r^m, \qquad L = \ell + 0.1\,|r^t - r^v|_1 + 0.02\,\text{CE}(s^m, m)$$
+#
+# **DrFuse** (AAAI 2024). Features are split into distinct and shared ones, kept apart by their cosine; shared ones of
+# the two modalities are averaged as probabilities. Every class has its own attention over the distinct and the shared
+# features. Where a modality is missing, the shared feature of the other one is taken.
+#
+# $$L = \ell + \textstyle\sum_m \ell_m + \text{JSD}(r^t, r^v) + \sum_m |\cos(r^m, s^m)| + L_{\text{rank}}$$
+#
+# **CorrKD** (CVPR 2024). A teacher learns from complete samples; a student sees parts of them. The student must come
+# close to the teacher's representation of the same sample and stay away from those of others, lie alike to class
+# prototypes, and agree on the target class and on the rest. Only complete samples have a teacher.
+#
+# $$L = \ell + L_{\text{sample}} + L_{\text{category}} + L_{\text{response}}$$
+#
+# **MoMKE** (ACM MM 2024). An expert per modality first learns alone. Then every modality that is there passes through
+# all experts, and a router mixes what they say. So the text expert also has a word on images.
+#
+# $$h_m = \textstyle\sum_e w_{m,e} E_e(x^m), \qquad w_m = \text{softmax}(R_m(x^m))$$
+
+# %% [markdown]
+# ### Prompts: tell the frozen transformer what is missing
+#
+# These put learned vectors between the tokens. The backbone must therefore run in every training step, forwards and
+# backwards (section 6 says what that costs).
+#
+# **MAPs** (CVPR 2023). There are three missing states: complete, text missing, image missing. Each has learned prompts
+# of its own in the first six layers. A sample gets those of its state.
+#
+# $$h_i = \text{layer}_i([P_i^{\text{state}}; h_{i-1}])$$
+#
+# **MSPs** (ICASSP 2024). Prompts belong to modalities, not to states: a sample gets the sum of those that it has. So
+# incomplete samples train the same prompts as complete ones. A loss keeps the two sets from saying the same.
+#
+# $$P = P_T\,[\text{text there}] + P_I\,[\text{image there}], \qquad L = \ell + |\cos(P_T, P_I)|$$
+#
+# **IPer** (IJCV 2025, from object tracking). The missing modality's prompts are generated from the available one. The
+# map can be inverted, so that nothing of what is available is lost in them. On complete samples, a prediction with
+# either modality hidden must resemble the one with both.
+#
+# $$P_v = f(x^t),\ x^t = f^{-1}(P_v), \qquad L = \ell + \text{KL}(\hat y, \hat y_{\text{hidden}}) + 0.5\,|P - x|^2$$
+#
+# **DCP** (NeurIPS 2024; cited by the paper, not compared). Prompts of a layer are computed from those of the layer
+# below, for both modalities together. Others are shared by the modalities, and a third kind looks at the input. All
+# depend on the missing state.
+#
+# $$P_i^M = F_i^M([P_{i-1}^I; P_{i-1}^T])$$
+#
+# **SyP** (ICCV 2025; cited by the paper, not compared). A static prompt is shared by both modalities. A dynamic one is
+# scaled by the input's own features. Their sum enters the transformer.
+#
+# $$P^M = P_B^M \odot \sigma(g([x^t; x^v])) + G^M(P_S)$$
+
+# %% [markdown]
+# ### Reconstruction: fill in what is missing
+#
+# **AcMAE** (AAAI 2023). Each modality is one token; in training, one is dropped at random. An autoencoder with a memory
+# token predicts it from the other. The classifier reads the tokens that are there and the predictions of the others.
+#
+# $$L = \ell + |x^m - \hat x^m|^2 \text{ over dropped tokens}$$
+#
+# **DiCMoR** (ICCV 2023). An invertible flow per modality maps features to one space in which every class has its
+# Gaussian. A lost feature is recovered by the available one's flow forwards and the lost one's backwards. So it has the
+# right distribution, not only the right mean.
+#
+# $$\hat x^v = R(F_v^{-1}(F_t(x^t))), \qquad L = \ell + 0.1 \textstyle\sum_m (|x^m - \hat x^m|^2 - \log p(x^m | y))$$
+#
+# **MMDS** (MIDL 2023, from brain imaging). An incomplete sample borrows what it lacks from another sample of its class,
+# and the network learns from the mixture too. Each branch is supervised by a classifier of its own. At test time nobody
+# lends anything.
+#
+# $$L = \ell(x_i) + \ell(x_i^t, x_j^v) + \textstyle\sum_m \ell_m$$
+#
+# **RAGPT** (AAAI 2025). Retrieval, as in ANGA: the mean of the neighbours' tokens, filtered in the frequency domain,
+# stands in for what is lost. Dynamic prompts come from attention between a sample and its neighbours. All samples are
+# trained alike.
+#
+# $$\hat x = W_l\,\text{LayerNorm}(F + \text{IFFT}(W \odot \text{FFT}(F))), \quad F = \text{mean of the neighbours}$$
+#
+# **ANGA** (the paper). Retrieval without a generator, and prompts from neighbours. Complete and reliably reconstructed
+# samples form an anchor; gradients of the others must lie within a cone around it. *ANGA without adapter* has
+# everything but the prompts, and so needs the backbone only once.
+#
+# $$g = g_C + \tilde g_{M'}, \qquad \cos(\tilde g_{M'}, g_A) \ge \tau \text{ or } \tilde g_{M'} = 0$$
+#
+# **... + GA** is the method named before, with ANGA's alignment in the place of ordinary training, and nothing else of
+# ANGA. **... + group means** is a control: the reweighting that alignment brings along, but no cone (see
+# `05_ablations`).
+
+# %% [markdown]
+# The files say more: the papers' formulas, published hyper-parameters (our defaults), what was adapted to the shared
+# backbone and what is left out. For instance, two of the adaptations:
+
+
+# %%
+def adapted(name):
+    """The sentences of a method's file from "Adapted" to the list of its parameters."""
+    text = BASELINES[name].__doc__
+    return " ".join(text[text.index("Adapted") : text.index("Learnable parameters")].split())
+
+
+for name in ("maps", "shaspec"):
+    print(f"{name}: {adapted(name)}\n")
+
+# %% [markdown]
+# ## 2. Table 1: who is best?
+#
+# All runs of all grids, with one row per run:
+
+# %%
+ours = Comparison.of(*(study.run(name, outputs) for name in study.grids))
+families = published().drop_duplicates("method").set_index("method")["family"].to_dict()
+families |= {"DCP": "vlp", "SyP": "vlp"}
+
+
+def family(method):
+    """That of the method before "+ GA" and the like."""
+    return families[method.split(" + ")[0].removesuffix(" without adapter")]
+
+
+n_runs = ours.table.groupby(["dataset", "missing_type", "method"]).size()
+n_range = " to ".join(str(n) for n in sorted({n_runs.min(), n_runs.max()}))
+epochs = " or ".join(str(n) for n in sorted({result.config.epochs for result in ours.results}))
+counts = [ours.table[seed].nunique() for seed in ("mask_seed", "train_seed")]
+runs_note = (
+    f"n = {n_range} run(s) per method and cell ({counts[0]} missing table(s), up to {counts[1]} training seed(s))"
+)
+print(f"{len(ours.results)} runs of {len(ours.methods)} methods, {epochs} epoch(s); {runs_note}")
+
+# %% [markdown]
+# A mean's interval contains everything that differs between runs, also what hits all methods alike: an easy or hard
+# draw of what is missing. So a method is marked **best** only where its *paired* difference to every other method lies
+# above zero with its whole 95 % interval (same missing table, same training seed, same test samples; runs and test
+# samples are resampled), and **second** only where there is a best and the same holds against all the rest.
+
+# %%
+pairs = ours.pairs()
+table1 = standings(ours.summary(), pairs)
+table1.insert(4, "family", table1["method"].map(family))
+keep_table(table1, "table1")
+keep_table(pairs, "table1_differences")
+sign = table1["mark"].map({"best": " ●", "second": " ○", "": ""})
+half = (table1["high"] - table1["low"]) / 2
+cells = table1.assign(
+    cell=table1["mean"].map("{:.3f}".format) + half.map(" ±{:.3f}".format).where(half.notna(), "") + sign
+)
+cells.pivot(index="method", columns=cell_axes, values="cell").loc[ours.methods, ours.cells].fillna("")
+
+# %% [markdown]
+# ● best, ○ second, by paired intervals; ± half the 95 % interval of the mean over runs (over test samples, where there
+# is one run). The same as pictures, one per missing type:
+
+# %%
+over = " and ".join(table1["over"].unique())
+for missing_type, part in table1.groupby("missing_type", sort=False):
+    note = f"{missing_type} missing; {runs_note},\n95 % intervals over {over}; filling by paired differences"
+    keep(comparison.scores(part, note), part, f"table1_{missing_type}")
+
+# %% [markdown]
+# **What you should see:** intervals of neighbours overlap nearly everywhere. Filled markers are methods whose paired
+# difference to the leader does not exclude zero: a set, not a single winner. What we saw:
+
+# %%
+for (dataset, missing_type), part in table1.groupby(cell_axes, sort=False):
+    marked = part[part["mark"] != ""].set_index("mark")["method"]
+    tied, leader = part[~part["behind"]]["method"], part.loc[part["mean"].idxmax(), "method"]
+    said = f"best is {marked['best']}" if "best" in marked else f"nobody is marked; highest mean: {leader}"
+    said += f", second {marked['second']}" if "second" in marked else ""
+    print(f"{dataset}, {missing_type}: {said}; not clearly behind the leader: {len(tied)} of {len(part)} methods.")
+
+# %% [markdown]
+# With many methods there are many pairs, and some intervals exclude zero by chance:
+
+# %%
+clear = ((pairs["low"] > 0) | (pairs["high"] < 0)).sum()
+print(f"{clear} of {len(pairs)} paired intervals exclude zero; about {0.05 * len(pairs):.0f} would by chance alone.")
+
+# %% [markdown]
+# Does any of them beat plain ViLT, which does nothing about what is missing?
+
+# %%
+to_vilt = both_ways(pairs).query("second == 'ViLT'")
+words = {"up": "better", "down": "worse", "unclear": "undecided"}
+counted = to_vilt.assign(word=[verdict(row, **words) for row in to_vilt.itertuples()])
+counted = counted.groupby(["first", "word"], sort=False).size().unstack(fill_value=0)
+counted.reindex([m for m in ours.methods if m in counted.index]).rename_axis(index="against ViLT", columns="cells")
+
+# %% [markdown]
+# ## 3. The paper's numbers beside ours
+#
+# The numbers are from Table 1 of the paper (single numbers, no intervals). Where the data set is not the same, **they
+# are not comparable in level: other data, other checkpoints, another backbone**. Our tasks are of the same kind
+# (binary, multi-label, multi-class). What can be compared is the order of the methods.
+
+# %%
+beside = beside_published(table1)
+kept = ["data", *cell_axes, "method", "paper", "mean", "low", "high", "runs", "comparable"]
+keep_table(beside[kept], "table1_beside_paper")
+long = beside.rename(columns={"mean": "ours"}).melt(kept[:4], ["paper", "ours"], "whose", "score")
+wide = long.pivot(index="method", columns=["data", *cell_axes, "whose"], values="score")
+columns = [c for cell in ours.cells for whose in ("paper", "ours") for c in wide if c[1:] == (*cell, whose)]
+print("levels comparable:", ", ".join(beside[beside["comparable"]]["dataset"].unique()) or "nowhere")
+(100 * wide.loc[[m for m in ours.methods if m in wide.index], columns]).round(1)
+
+# %% [markdown]
+# ### Is the order of the methods the same?
+#
+# Spearman's ρ: 1 if the order is the paper's, 0 if it is unrelated, -1 if it is reversed. Its interval comes from
+# drawing our runs anew (missing tables, and training seeds within them). It does not contain what another data set, or
+# another run of the paper's experiments, would change.
+
+# %%
+rows = []
+for (dataset, missing_type), part in beside.groupby(cell_axes, sort=False):
+    runs = ours.scores().query("dataset == @dataset and missing_type == @missing_type")
+    rho, low, high = rank_correlation(part.set_index("method")["paper"], runs)
+    rows.append(
+        {"dataset": dataset, "missing_type": missing_type, "methods": len(part), "mean": rho, "low": low, "high": high}
+    )
+agreement = pd.DataFrame(rows)
+keep_table(agreement, "rank_agreement")
+for row in agreement.itertuples():
+    said = verdict(row, "the orders agree more than not", "they disagree", "nothing can be said of the order")
+    print(f"{row.dataset}, {row.missing_type}, {row.methods} methods: ρ = {interval(row)}; {said}.")
+
+# %% [markdown]
+# (Where there is one run per method, there is no interval.) Over all columns together, by average rank:
+
+# %%
+whole = {
+    whose: beside.pivot(index=cell_axes, columns="method", values=whose).dropna(axis=1) for whose in ("paper", "mean")
+}
+place = {whose: average_ranks(scores).rank(method="first") for whose, scores in whole.items()}
+placed = pd.DataFrame({"first": place["paper"], "second": place["mean"]}).dropna().rename_axis("method").reset_index()
+placed["family"] = placed["method"].map(family)
+note = f"places by average rank over {len(whole['mean'])} column(s) of Table 1\n{runs_note}"
+keep(comparison.places(placed.sort_values("first"), ("paper", "ours"), note), placed, "places")
+
+# %% [markdown]
+# **What you should see:** lines that do not cross are agreement. But a place says nothing about distances: two methods
+# may swap places over a thousandth. So we ask of every published order of two methods, in every column: does our
+# paired interval confirm it (*holds*), contradict it (*reversed*), or neither (*open*)?
+
+# %%
+claims = orders(pairs)
+keep_table(claims, "published_orders")
+sides = pd.concat([claims.assign(method=claims[side]) for side in ("better", "worse")])
+tally = sides.groupby(["method", "verdict"]).size().unstack(fill_value=0)
+tally = tally.reindex(
+    index=[m for m in ours.methods if m in tally.index], columns=list(comparison.VERDICTS), fill_value=0
+)
+note = f"each order counts for both of its methods; {len(agreement)} column(s) of Table 1\n{runs_note}"
+keep(comparison.published_orders(tally.reset_index(), note), tally.reset_index(), "published_orders")
+
+# %%
+counts = claims["verdict"].value_counts()
+print(f"Of {len(claims)} published orders", ", ".join(f"{counts.get(v, 0)} {v}" for v in comparison.VERDICTS) + ".")
+for word in ("holds", "reversed"):
+    widest = claims[claims["verdict"] == word].assign(size=lambda t: t["mean"].abs()).nlargest(5, "size")
+    for row in widest.itertuples():
+        where = f"{row.dataset}, {row.missing_type}"
+        print(f"  {word}: {row.better} above {row.worse} ({where}): {interval(row)}, paper {row.margin:+.3f}")
+
+# %% [markdown]
+# The paper's main statements, one by one:
+
+
+# %%
+def check(statement, chosen):
+    found = claims[chosen]["verdict"].value_counts()
+    said = ", ".join(f"{found.get(v, 0)} {v}" for v in comparison.VERDICTS)
+    print(f"{statement}: {said}." if chosen.any() else f"{statement}: no runs.")
+
+
+prompts = claims["better"].isin([m for m, kind in families.items() if kind == "vlp"])
+check("ANGA is above every other method", claims["better"] == "ANGA")
+check("ANGA is above RAGPT, the second best", (claims["better"] == "ANGA") & (claims["worse"] == "RAGPT"))
+check("RAGPT is above all but ANGA", claims["better"] == "RAGPT")
+check("prompt methods are above ViLT", prompts & (claims["worse"] == "ViLT"))
+
+# %% [markdown]
+# ## 4. Is alignment worth something to other methods?
+#
+# **Claim:** the alignment fits into other methods as well; the paper says so and does not show it. We switch it on
+# (`use_alignment: true`) and change nothing else. Differences are paired: with minus without.
+
+# %%
+rows = []
+for dataset, missing_type in ours.cells:
+    for method in (m for m in ours.methods if " + " in m):
+        sides = [ours.at(dataset, missing_type, name) for name in (method.split(" + ")[0], method)]
+        if seeds := sorted(sides[0].keys() & sides[1].keys()):
+            for subset in ("all", "complete", "reconstructed"):
+                chosen = [[side[pair] for pair in seeds] for side in sides]
+                ends = paired_difference(*chosen, ours.dataset(dataset), subset)
+                where = {"dataset": dataset, "missing_type": missing_type, "method": method, "subset": subset}
+                rows.append({**where, **dict(zip(("mean", "low", "high"), ends, strict=True)), "runs": len(seeds)})
+gains = pd.DataFrame(rows)
+
+# %%
+gains["line"] = gains["method"] + ", " + gains["missing_type"] + " missing"
+gains["metric"] = gains["dataset"].map({name: METRIC_NAMES[ours.dataset(name).metric] for name, _ in ours.cells})
+keep_table(gains.drop(columns="line"), "alignment")
+keep(sweeps.forest(gains, "line", "subset", "difference in {metric},\nto the same without"), gains, "alignment")
+n_pairs = " to ".join(str(n) for n in sorted({gains["runs"].min(), gains["runs"].max()}))
+print(f"n = {n_pairs} pair(s) of runs; 95 % intervals over runs and test samples")
+
+# %% [markdown]
+# **What you should see:** right of zero, switching alignment on is a gain. Where there is a line "+ group means", only
+# what "+ GA" gains beyond it is due to the cone; the rest is reweighting. A gain on complete samples that reconstructed
+# ones pay for is a trade. What we saw, on all test samples:
+
+# %%
+for row in gains[gains["subset"] == "all"].itertuples():
+    print(f"{row.dataset}, {row.line}: {verdict(row)} ({interval(row)})")
+cone = both_ways(pairs)
+cone = cone[cone["first"].str.endswith("+ GA") & (cone["second"] == cone["first"].str.replace("+ GA", "+ group means"))]
+for row in cone.itertuples():
+    print(f"{row.dataset}, {row.missing_type}: {row.first} against its group means: {verdict(row)} ({interval(row)})")
+
+# %% [markdown]
+# ## 5. Do more learnable parameters buy a better score?
+#
+# As in Fig. 7 of the paper: one task, one missing type. We count what learns in any stage (the backbone never does), on
+# the built models. Teachers count, although they are not needed at test time.
+
+# %%
+dataset, missing_type = ours.cells[0]
+data, backbone = ours.dataset(dataset), Backbone.from_name(ours.results[0].config.backbone)
+price = table1.query("dataset == @dataset and missing_type == @missing_type").copy()
+runs = [list(ours.at(dataset, missing_type, method).values()) for method in price["method"]]
+price["parameters"] = [learnable_parameters(group[0].config, backbone, len(data.classes)) for group in runs]
+price["seconds"] = [pd.Series([run.seconds for run in group]).median() for group in runs]
+price["in every step"] = [runs_backbone(group[0].config) for group in runs]
+keep_table(price, "costs")
+note = f"{dataset}, {missing_type} missing; {runs_note}\n95 % intervals over {over}"
+
+# %%
+metric = METRIC_NAMES[data.metric]
+keep(comparison.costs(price, "parameters", "learnable parameters", metric, note), price, "parameters")
+
+# %% [markdown]
+# **What you should see:** if parameters bought scores, the markers on the right would wander to the right from top to
+# bottom. What we saw (ρ over methods, drawn anew for its interval):
+
+# %%
+if len(price) > 2:
+    rho, low, high = spearman_interval(price["parameters"], price["mean"])
+    print(f"learnable parameters and score, {len(price)} methods: ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}]")
+most, least = (price.loc[price["parameters"].pipe(pick)] for pick in (pd.Series.idxmax, pd.Series.idxmin))
+print(f"most: {most['method']}, {most['parameters']:,} ({most['mean']:.3f});", end=" ")
+print(f"fewest: {least['method']}, {least['parameters']:,} ({least['mean']:.3f}).")
+
+# %% [markdown]
+# ## 6. How long does each method train?
+#
+# Median seconds of a run, validation and test included. Methods that read the frozen outputs let the backbone run once
+# over the data, for all their runs together; that is not counted. Runs shared the machine with others, so read orders
+# of magnitude, not seconds.
+
+# %%
+device = ", ".join(sorted({result.provenance["device"] for result in ours.results}))
+keep(comparison.costs(price, "seconds", "seconds of training", metric, f"{note}; device: {device}"), price, "seconds")
+
+# %%
+kinds = price.groupby("in every step")["seconds"].median()
+if len(kinds) == 2:
+    print(f"median run: {kinds[True]:.0f} s where the backbone runs in every step, {kinds[False]:.1f} s elsewhere:")
+    print(f"that is {kinds[True] / kinds[False]:.0f} times as long.")
+    scores = price.groupby("in every step")["mean"].max()
+    print(f"best mean {metric}: {scores[True]:.3f} with the backbone in every step, {scores[False]:.3f} without.")
+
+# %% [markdown]
+# ## 7. Ranks over all tasks
+#
+# One rank per method and column of Table 1, averaged. Friedman's test asks whether methods differ at all; Nemenyi's
+# *critical difference* how far apart two average ranks must lie (95 %, all pairs together). Only methods with runs in
+# all columns take part. Columns of one task are not independent, so both tests are somewhat too bold.
+
+# %%
+scores = table1.pivot(index=cell_axes, columns="method", values="mean")[ours.methods]
+ranked = scores.dropna(axis=1)
+left_out = [m for m in ours.methods if m not in ranked]
+ranks = average_ranks(ranked)
+difference = critical_difference(len(ranks), len(ranked))
+keep_table(ranks.rename("average_rank").reset_index(), "ranks")
+note = (
+    f"average ranks over {len(ranked)} column(s) of Table 1, 1 is best; a bar joins methods that cannot be told apart"
+)
+figure = comparison.critical_differences(ranks, cliques(ranks, difference), difference, f"{note}\n{runs_note}")
+keep(figure, ranks.rename("average_rank").reset_index(), "ranks")
+print("not in all columns:", ", ".join(left_out) or "nobody")
+
+# %% [markdown]
+# **What you should see:** with few columns and many methods the critical difference is wide, and most methods hang
+# under one bar. That is no proof that they are equal, only that so few columns cannot tell them apart.
+
+# %%
+test = friedmanchisquare(*ranked.to_numpy().T)
+print(f"Friedman: {len(ranks)} methods, {len(ranked)} column(s): statistic {test.statistic:.1f}, p = {test.pvalue:.2g}")
+control = "ANGA" if "ANGA" in ranks.index else ranks.index[0]
+tested = against(ranks, control, len(ranked))
+keep_table(tested, "ranks_against_control")
+for side, word in ((1, "behind"), (-1, "ahead of")):
+    names = tested[(tested["p_holm"] < 0.05) & (tested["difference"] * side > 0)]["method"]
+    print(f"clearly {word} {control} (Holm, 95 %): {', '.join(names) or 'nobody'}")
+
+# %% [markdown]
+# ## Summary
+#
+# - On equal terms, a winner is rarely a single method: section 2 prints, column by column, who cannot be told from the
+#   leader.
+# - A published table of single numbers is a set of claims about orders. Section 3 prints how many of them our intervals
+#   confirm, contradict or leave open; levels cannot be compared across data sets.
+# - Alignment can be switched on for any method. Section 4 says whether it pays, and whether the cone or the weights do.
+# - Learnable parameters and training time are different costs: prompts are few, but the backbone must run in every step
+#   for them.
+# - Many methods and few tasks make a wide critical difference: to separate methods, add data sets, not methods.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Mark the best of each column as the paper does: the highest mean, whatever the intervals. How often would a mark
+#    move to another method if you had only the runs of `mask_seed: 0`?
+# 2. `MAPs` has two forms. Copy the grid file, add a row `MAPs, attention: {method: maps, method_options: {form:
+#    attention}}` and compare the two, paired.
+# 3. Add "+ group means" rows for two more methods (`plain_update: group_means`). For which is the gain of "+ GA" due to
+#    the cone?
+# 4. Give one method an advantage that is easily overlooked in published comparisons, say twice the epochs. How many
+#    places does it gain in section 7?
+# 5. How many columns would the critical difference of section 7 need to fall below two ranks? What does adding ten more
+#    methods do to it?
+
+# %% [markdown]
+# ## Provenance
+
+# %%
+run = ours.results[0]
+facts = {"params": study.place, "runs": len(ours.results)}
+facts["commits of the runs"] = ", ".join(sorted({result.provenance["commit"] for result in ours.results}))
+facts |= {name: sorted(ours.table[name].unique().tolist()) for name in ("mask_seed", "train_seed")}
+pd.Series({**facts, **provenance(run.config, ours.dataset(dataset).content_hash)}, name="value").to_frame()

@@ -1,0 +1,576 @@
+"""What every compared method promises, whatever it does: new ones are picked up from the registry."""
+
+import copy
+import functools
+from dataclasses import dataclass, fields, replace
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score
+from tiny_world import MAX_LENGTH, TASKS, in_double, tiny_config
+
+import anga.training
+from anga.aligner import Case
+from anga.baselines import BASELINES, check_method
+from anga.config import Config
+from anga.datasets import Dataset, load_dataset
+from anga.errors import AngaError
+from anga.gradients import FORMS, Group, pick_form
+from anga.grids import GridFile
+from anga.inputs import INPUT_KNOBS, inputs_key, prepare
+from anga.missing import MISSING_TYPES
+from anga.model import build_model
+from anga.parameters import Params
+from anga.result import Result
+from anga.resuming import load_state
+from anga.runs import run
+from anga.training import train
+from anga.training_state import TrainingState
+
+FORMS_OF_OPTIONS = {
+    "maps, attention": ("maps", {"form": "attention"}),
+    "msps, attention": ("msps", {"form": "attention"}),
+    "ragpt, label prompts": ("ragpt", {"label_prompts": True}),
+}
+METHODS = {name: (name, {}) for name in BASELINES}
+METHODS |= {label: given for label, given in FORMS_OF_OPTIONS.items() if given[0] in BASELINES}
+SMALL = {  # sizes that suit a world of width 16, so that a step takes 10 ms
+    "maps": {"prompt_length": 4},
+    "msps": {"prompt_length": 4},
+    "iper": {"prompt_length": 4},
+    "dcp": {"prompt_length": 12},
+    "syp": {"prompt_length": 6},
+    "if_mmin": {"embedding": 24, "n_autoencoders": 2},
+    "drfuse": {"hidden": 24},
+    "acmae": {"encoder_layers": 1, "decoder_layers": 1, "fusion_layers": 1},
+    "dicmor": {"couplings": 4, "hidden": 16, "blocks": 2},
+    "corrkd": {"width": 12},
+    "momke": {"width": 24, "depth": 1},
+}
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def config_of(method: str, **knobs) -> Config:
+    """A config of three epochs of ten steps, after two epochs in the first stage of methods that have one."""
+    name, options = METHODS[method]
+    options = {**first_stages(name), **SMALL.get(name, {}), **options}
+    return tiny_config(method=name, method_options=options, **{"batch_size": 6, "learning_rate": 0.02, **knobs})
+
+
+def first_stages(name: str) -> dict[str, int]:
+    """Options for first stages of two epochs."""
+    return {field.name: 2 for field in fields(BASELINES[name].Options) if field.name.endswith("epochs")}
+
+
+@pytest.fixture(scope="session")
+def inputs_of(world_of):
+    """`inputs_of(task, config)`: made once per session, as in a study."""
+    made = {}
+
+    def inputs_of(task: str, config: Config):
+        key = task, inputs_key(config)
+        if key not in made:
+            made[key] = world_of(task).inputs(config)
+        return made[key]
+
+    return inputs_of
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A result, and the state after its last epoch."""
+
+    result: Result
+    state: TrainingState
+
+
+def fit(config: Config, inputs, checkpoint) -> Fitted:
+    result = train(config, checkpoint=checkpoint, progress=False, inputs=inputs)
+    state = TrainingState(config, inputs)
+    load_state(state, checkpoint)
+    return Fitted(result, state)
+
+
+@pytest.fixture(scope="session")
+def fitted(inputs_of, tmp_path_factory):
+    """`fitted(method)`: an undisturbed run in the world of four classes, done once per session."""
+
+    @functools.cache
+    def fitted(method: str) -> Fitted:
+        config = config_of(method)
+        return fit(config, inputs_of("multiclass", config), tmp_path_factory.mktemp("fitted") / "state.pt")
+
+    return fitted
+
+
+def assert_same(one: Fitted, other: Fitted) -> None:
+    """Weights, telemetry, history and predictions agree to the last bit."""
+    kept = one.state.model.kept(), other.state.model.kept()
+    assert kept[0].keys() == kept[1].keys() and all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    for table in ("telemetry", "predictions"):
+        pd.testing.assert_frame_equal(getattr(one.result, table), getattr(other.result, table), check_exact=True)
+    np.testing.assert_equal(one.result.metrics, other.result.metrics)
+
+
+def stages(model) -> list[int]:
+    """The first epoch of each stage."""
+    return [0, model.pretrain_epochs] if model.pretrain_epochs else [0]
+
+
+def rows_by_kind(state: TrainingState, epoch: int) -> dict[str, np.ndarray]:
+    """Rows for odd batches that a stage may meet: one state of samples alone, a single sample."""
+    train_rows, complete = state.train_rows, state.table.complete[state.train_rows]
+    rows = {"complete": train_rows[complete][:7], "one complete": train_rows[complete][:1]}
+    if epoch >= state.first_epoch or state.model.pretrain_subset == "all":
+        text, image = (train_rows[~has[train_rows]] for has in (state.table.has_text, state.table.has_image))
+        rows |= {"incomplete": train_rows[~complete][:7]}
+        rows |= {name: lost[:1] for name, lost in (("no text", text), ("no image", image)) if len(lost)}
+    return rows
+
+
+# --- training
+
+
+@every_method
+def test_it_learns(fitted, method):
+    """On its 60 training samples, half of which lack a modality, it beats the commonest class by a twentieth."""
+    state = fitted(method).state
+    labels = state.dataset.labels[state.train_rows]
+    majority = np.bincount(labels).max() / len(labels)
+    assert (state.logits(state.train_rows).argmax(1).numpy() == labels).mean() > majority + 0.05
+
+
+@every_method
+def test_a_killed_run_resumes_to_the_same_bit_whatever_the_global_random_state(
+    fitted, inputs_of, method, tmp_path, monkeypatch
+):
+    config, save, killed = config_of(method), anga.training.save_state, []
+    kills = {1, fitted(method).state.first_epoch + 1}
+
+    def save_and_die(state, path):
+        save(state, path)
+        if state.epoch in kills - set(killed):
+            killed.append(state.epoch)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(anga.training, "save_state", save_and_die)
+    for seed in range(len(kills)):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, checkpoint=tmp_path / "state.pt", progress=False, inputs=inputs_of("multiclass", config))
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    assert_same(fit(config, inputs_of("multiclass", config), tmp_path / "state.pt"), fitted(method))
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+
+
+@every_method
+def test_another_training_seed_starts_from_other_weights(inputs_of, method):
+    config = config_of(method)
+    inputs = inputs_of("multiclass", config)
+    one, same, other = (build_model(config.with_(train_seed=seed), inputs).kept() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="session")
+def garbled(world_of, tmp_path_factory):
+    """`garbled(inputs_key(config))`: inputs in which the content of whatever is missing is another one."""
+
+    @functools.cache
+    def garbled(key: tuple):
+        config = Config(use_adapter=False, **dict(zip(INPUT_KNOBS, key, strict=True)))
+        world, folder = world_of("multiclass"), tmp_path_factory.mktemp("garbled")
+        table = world.inputs(config).table
+        return world.with_garbage(~table.has_text, ~table.has_image, folder).inputs(config)
+
+    return garbled
+
+
+@every_method
+def test_the_content_of_what_is_missing_changes_nothing(fitted, garbled, method, tmp_path):
+    config = config_of(method)
+    assert_same(fit(config, garbled(inputs_key(config)), tmp_path / "state.pt"), fitted(method))
+
+
+@every_method
+def test_training_adds_no_column_that_is_not_finite(fitted, method):
+    table = fitted(method).result.telemetry
+    terms = [name for name in table if name.startswith("term_")]
+    second = table[table["epoch"] >= fitted(method).state.first_epoch]
+    assert np.isfinite(second[["loss"]]).all().all() and set(table["case"]) == {Case.NOT_ALIGNED}
+    for _, stage in table.groupby(table["epoch"] >= fitted(method).state.first_epoch):
+        filled = stage[terms].dropna(axis=1, how="all")
+        assert np.isfinite(filled).all().all(), "a term is logged in every step of its stage, or in none"
+
+
+# --- predictions
+
+
+@every_method
+def test_a_prediction_reads_no_label(fitted, method):
+    state = fitted(method).state
+    batch = state.make_batch(state.dataset.rows("test"))
+    hidden = replace(batch, labels=None, pool_labels=batch.pool_labels if METHODS[method][1] else None)
+    with torch.no_grad():
+        assert torch.equal(state.model(hidden), state.model(batch))
+
+
+@every_method
+def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(fitted, method):
+    state = fitted(method).state
+    rows = state.dataset.rows("test")[:6]
+    together = state.logits(rows)
+    alone = torch.cat([state.logits(rows[i : i + 1]) for i in range(len(rows))])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
+
+
+@every_method
+@pytest.mark.parametrize("task", TASKS)
+def test_every_batch_of_every_task_and_missing_type_works(inputs_of, task, method):
+    for missing_type in MISSING_TYPES:
+        config = config_of(method, missing_type=missing_type)
+        state = TrainingState(config, inputs_of(task, config))
+        learned_somewhere = set()
+        for epoch in stages(state.model):
+            learned, terms = state.model.learned(epoch), set()
+            for rows in rows_by_kind(state, epoch).values():
+                out = state.model.losses(state.make_batch(rows), epoch)
+                assert out.total.shape == (len(rows),) and out.logits.shape == (len(rows), state.model.n_classes)
+                assert out.total.isfinite().all() and out.logits.isfinite().all()
+                assert all(value.ndim == 0 and not value.requires_grad for value in out.terms.values())
+                terms.add(frozenset(out.terms))
+                grads = torch.autograd.grad(out.total.mean(), list(learned.values()), allow_unused=True)
+                assert all(grad is None or grad.isfinite().all() for grad in grads)
+                learned_somewhere |= {name for name, grad in zip(learned, grads, strict=True) if grad is not None}
+            assert len(terms) == 1, "the same terms in every batch of a stage"
+        assert learned_somewhere == set(state.model.trainable()), "nothing is called learnable that never learns"
+
+
+@every_method
+def test_half_precision_stays_near_single_precision(fitted, inputs_of, method):
+    config = config_of(method, precision="bfloat16")
+    state = TrainingState(config, inputs_of("multiclass", config))
+    state.model.load_state_dict(fitted(method).state.model.kept(), strict=False)
+    batch = state.make_batch(state.train_rows[:20])
+    for epoch in stages(state.model):
+        if epoch < state.first_epoch and state.model.pretrain_subset == "complete":
+            continue
+        gradients = state.group_gradients(batch, np.zeros(20, int))
+        assert gradients.vectors.dtype == torch.float32 and gradients.vectors.isfinite().all()
+    single, half = fitted(method).state.logits(state.train_rows), state.logits(state.train_rows)
+    assert half.dtype == torch.float32 and not torch.equal(half, single)
+    torch.testing.assert_close(half, single, rtol=0, atol=0.05 * float(single.abs().max()))
+
+
+# --- alignment as a plug-in
+
+
+def mixed_groups(state: TrainingState, rows: np.ndarray) -> np.ndarray:
+    """Complete samples, and the others alternately admitted and remaining."""
+    group = np.where(state.table.complete[rows], Group.COMPLETE, Group.REMAINING)
+    group[np.flatnonzero(group == Group.REMAINING)[::2]] = Group.ADMITTED
+    return group
+
+
+@every_method
+def test_group_gradients_agree_between_forms_and_with_ordinary_training(inputs_of, method):
+    config = config_of(method, use_alignment=True)
+    inputs = inputs_of("multiclass", config)
+    state = TrainingState(config, inputs)
+    own = replace(inputs, backbone=copy.deepcopy(inputs.backbone))
+    model, rows = build_model(config, own).double(), state.train_rows[:24]
+    batch, group, epoch = in_double(state.make_batch(rows)), mixed_groups(state, rows), state.first_epoch
+    loop = FORMS["loop"](model, batch, group, epoch)
+    plain = pick_form(config.with_(use_alignment=False), model, epoch)(model, batch, np.zeros(24, int), epoch)
+    counts = torch.tensor(loop.counts, dtype=torch.float64)
+    assert (counts > 0).all() and (loop.vectors.norm(dim=1) > 0).all()
+    close = functools.partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6 * float(plain.vectors.abs().max()))
+    close(counts @ loop.vectors / counts.sum(), plain.vectors[0])
+    if not model.couples_samples:
+        split = FORMS["sub_batch"](model, batch, group, epoch)
+        close(split.vectors, loop.vectors)
+        close(split.logits, loop.logits)
+        close(split.losses, loop.losses)
+
+
+@every_method
+def test_it_trains_with_alignment(inputs_of, method):
+    config = config_of(method, use_alignment=True, epochs=1, batch_size=16)
+    result = train(config, progress=False, inputs=inputs_of("multiclass", config))
+    table, first = result.telemetry, TrainingState(config, inputs_of("multiclass", config)).first_epoch
+    in_second = table["epoch"] >= first
+    assert set(table["case"][~in_second]) <= {Case.NOT_ALIGNED}
+    assert set(table["case"][in_second]) <= {Case.INSIDE, Case.OUTSIDE, Case.OPPOSITE, Case.NO_REMAINING}
+    both = in_second & (table["n_remaining"] > 0) & (table["n_complete"] > 0)
+    assert both.any() and (table.loc[both, ["norm_remaining", "norm_anchor"]] > 0).all().all()
+    assert (table.loc[in_second, "n_admitted"] > 0).any()
+    assert set(result.metrics["test"]) >= {"complete", "reconstructed"}
+
+
+# --- on real data
+
+
+N_KEYWORDS = 6
+SIZES = {"train": 80, "validation": 16, "test": 64}
+
+
+def rarely_together(labels: np.ndarray) -> list[int]:
+    """Keywords by number: the commonest, then again and again the commonest of the samples that have none so far."""
+    chosen: list[int] = []
+    for _ in range(N_KEYWORDS):
+        left = labels[~labels[:, chosen].any(1)]
+        chosen.append(int(left.sum(0).argmax()))
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def keywords_inputs(tmp_path_factory):
+    """`keywords_inputs(inputs_key(config))`: samples of clipart-keywords that have one of six of its keywords."""
+    whole, outputs = load_dataset("clipart-keywords"), tmp_path_factory.mktemp("keywords")
+    commonest = rarely_together(whole.labels[whole.split == "train"])
+    useful, generator = whole.labels[:, commonest].any(1), np.random.default_rng(0)
+    rows = [generator.permutation(np.flatnonzero(useful & (whole.split == split)))[:n] for split, n in SIZES.items()]
+    rows = np.concatenate(rows)
+    small = Dataset(
+        name="few keywords",
+        task="multilabel",
+        ids=whole.ids[rows],
+        texts=whole.texts[rows],
+        images=[whole.images[number] for number in whole.image_rows[rows]],
+        labels=np.ascontiguousarray(whole.labels[np.ix_(rows, commonest)]),
+        classes=[whole.classes[number] for number in commonest],
+        split=whole.split[rows],
+    )
+
+    @functools.cache
+    def keywords_inputs(key: tuple):
+        with mock.patch("anga.inputs.load_config_dataset", lambda config: small):
+            return prepare(Config(use_adapter=False, **dict(zip(INPUT_KNOBS, key, strict=True))), outputs)
+
+    return keywords_inputs
+
+
+def majority_f1(labels: np.ndarray) -> float:
+    """F1-micro of the best answer that is the same for all of `[N, k]`: the m commonest classes, for the best m."""
+    rank = np.argsort(np.argsort(-labels.sum(0), kind="stable"))
+    answers = [np.tile(rank < m, (len(labels), 1)) for m in range(1, labels.shape[1] + 1)]
+    return max(f1_score(labels, answer, average="micro") for answer in answers)
+
+
+def reads(method: str) -> str:
+    return BASELINES[METHODS[method][0]].build.reads
+
+
+# A step of prompts through the real backbone takes a hundred times longer: one method stands for all that have them.
+ON_REAL_DATA = [method for method in BASELINES if reads(method) == "pooled" or method == "msps"]
+
+
+@pytest.mark.parametrize("method", ON_REAL_DATA)
+def test_it_beats_the_majority_answer_on_real_keywords(keywords_inputs, method):
+    """By 0.1 in F1-micro on 64 samples, after three epochs on 80 training samples of which 70 % lack a modality."""
+    pace = {"pooled": (3, 8, 0.003), "tokens": (3, 8, 0.006)}
+    knobs = {"dataset": "clipart-keywords", "missing_type": "both", "max_text_length": 12, "device": "cpu"}
+    options = config_of(method).method_options
+    knobs |= dict(zip(("epochs", "batch_size", "learning_rate"), pace[reads(method)], strict=True))
+    config = Config(method=method, method_options=options, **knobs)
+    inputs = keywords_inputs(inputs_key(config))
+    truth = inputs.dataset.labels[inputs.dataset.split == "test"]
+    assert train(config, progress=False, inputs=inputs).score() > majority_f1(truth) + 0.1
+
+
+# --- the number of learnable parameters
+
+
+def head(d, k):
+    """Pooling layer and linear layer."""
+    return (d + 1) * d + (d + 1) * k
+
+
+def layers(o, n_layers):
+    return min(o.prompt_layers, n_layers)
+
+
+def dcp(d, k, o, s):
+    n, depth, h, c = o.prompt_length // 6, layers(o, s.layers), 2 * d // o.reduction, d // o.reduction
+    correlated = 2 * depth * (3 * d * h + h + d + 4 * d)
+    return 13 * n * d + correlated + 2 * (2 * d * c + c + d) + 4 * (d + 1) * d + head(d, k)
+
+
+def syp(d, k, o, s):
+    n, depth, h, c = o.prompt_length // 2, layers(o, s.layers), 2 * d // o.reduction, d // o.reduction
+    between = 2 * (depth - 1) * (2 * d * c + c + d + 2 * d)
+    return 3 * n * d + 4 * d * h + h + 2 * d + 2 * (d + 1) * d + between + head(d, k)
+
+
+def ragpt(d, k, o, s):
+    generators = sum(2 * n * d + d**2 + 3 * d for n in (s.text, s.image))
+    mlp = (2 * d + 1) * 2 * d + 4 * d + (2 * d + 1) * d
+    classifier = (d + 1) * d + k * d + mlp if o.label_prompts else head(d, k)
+    return generators + 3 * d**2 + 2 * d + classifier
+
+
+def acmae(d, k, o, s):
+    depth = o.encoder_layers + o.decoder_layers + o.fusion_layers
+    return depth * (12 * d**2 + 13 * d) + (d + 7) * d + (o.memory_tokens + 4) * d + head(d, k)
+
+
+def dicmor(d, k, o, s):
+    w, f = min(o.width, d) // 2 * 2, o.hidden
+    c = 2 * w
+    r = max(1, c // 16)
+    couplings = 2 * o.couplings * ((w // 2 + 1) * f + (f + 1) * (f + w))
+    block = 2 * (c + 1) * c + (c + 1) * r + (r + 1) * c
+    recovery = 2 * ((w + 1) * c + o.blocks * block + (c + 1) * (c + w))
+    return 2 * (d + 1) * w + couplings + 2 * k * w + recovery + (c + 1) * (2 * c + d) + head(d, k)
+
+
+def if_mmin(d, k, o, s):
+    e, m = o.embedding, o.n_autoencoders
+    encoders = 2 * e * (d + 1) + 2 * e * (e + 1)
+    student = encoders + m * e * (26 * e + 17) // 2 + 4 * e * (2 * e + 1) + d * (m * e // 2 + 3)
+    return encoders + d * (4 * e + 3) + student + 2 * head(d, k)
+
+
+def corrkd(d, k, o, s):
+    network = 2 * o.width * (d + 1) + d * (2 * o.width + 3) + head(d, k)
+    return 2 * network + 2 * (o.statistics_width * (2 * k + 2) + 1)
+
+
+def momke(d, k, o, s):
+    w = o.width
+    experts = 2 * w * (d + 1) + 6 * o.depth * w * (w + 1) + 2 * k * (w + 1)
+    return experts + 2 * (w + 2) * (w + 1) + 2 * w * (2 * w + 1) + d * (2 * w + 3) + head(d, k)
+
+
+def drfuse(d, k, o, s):
+    n = o.hidden
+    encoders = 4 * n * (d + 1) + 4 * n * (n + 1) + n * (5 * n + 4)
+    return encoders + (k + 2) * n * (n + 1) + 3 * k * (n + 1) + d * (n + 3) + head(d, k)
+
+
+# Written from the docstrings: d the width, k the outputs, o the options, s the backbone's sizes.
+COUNTS = {
+    "vilt": lambda d, k, o, s: head(d, k),
+    "maps": lambda d, k, o, s: 3 * o.prompt_length * layers(o, s.layers) * d + head(d, k),
+    "msps": lambda d, k, o, s: 2 * o.prompt_length * layers(o, s.layers) * d + head(d, k),
+    "iper": lambda d, k, o, s: 2 * o.blocks * (d**2 + 2 * d) + head(d, k),
+    "shaspec": lambda d, k, o, s: 6 * d * (d + 1) + 2 * d * (2 * d + 2) + 2 * (d + 1) + head(d, k),
+    "mmds": lambda d, k, o, s: 4 * d * (d + 1) + 2 * k * (d + 1) + d * (2 * d + 3) + head(d, k),
+    **{"dcp": dcp, "syp": syp, "ragpt": ragpt, "acmae": acmae, "dicmor": dicmor, "if_mmin": if_mmin},
+    **{"corrkd": corrkd, "momke": momke, "drfuse": drfuse},
+}
+OTHER_SIZES = {
+    "maps": {"prompt_length": 6, "prompt_layers": 2},
+    "msps": {"prompt_length": 6, "prompt_layers": 2},
+    "iper": {"blocks": 3, "prompt_length": 5},
+    "dcp": {"prompt_length": 12, "prompt_layers": 2, "reduction": 4},
+    "syp": {"prompt_length": 12, "prompt_layers": 2, "reduction": 4},
+    "ragpt": {"label_prompts": True},
+    "acmae": {"encoder_layers": 1, "decoder_layers": 3, "fusion_layers": 2, "memory_tokens": 3},
+    "dicmor": {"width": 10, "couplings": 3, "hidden": 7, "blocks": 2},
+    "if_mmin": {"embedding": 24, "n_autoencoders": 3},
+    "corrkd": {"width": 9, "statistics_width": 5},
+    "momke": {"width": 12, "depth": 2},
+    "drfuse": {"hidden": 24},
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of the tiny world's backbone: prompted layers at most, text and image tokens."""
+
+    layers: int = 3
+    text: int = MAX_LENGTH
+    image: int = 5
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_it_has_as_many_learnable_parameters_as_its_docstring_says(inputs_of, method):
+    assert "Learnable parameters" in BASELINES[method].__doc__ and "Adapted" in BASELINES[method].__doc__
+    for task, k in {"binary": 2, "multilabel": 5}.items():
+        for options in ({}, OTHER_SIZES.get(method, {})):
+            config = tiny_config(method=method, method_options=options)
+            model = build_model(config, inputs_of(task, config))
+            found = sum(parameter.numel() for parameter in model.trainable().values())
+            assert found == COUNTS[method](16, k, BASELINES[method].Options(**options), Sizes())
+
+
+@every_method
+def test_the_backbone_stays_frozen(fitted, method):
+    state = fitted(method).state
+    assert not any(parameter.requires_grad for parameter in state.model.backbone.parameters())
+    assert not any(name.startswith("backbone.") for name in [*state.model.trainable(), *state.model.kept()])
+
+
+# --- errors
+
+
+MISTAKES = {
+    "unknown method": ({"method": "mapss"}, r"unknown method mapss \(did you mean maps\?\); known are anga, "),
+    "unknown option": ({"method_options": {"length": 3}}, "maps has no option length; its options are form, "),
+    "wrong type": ({"method_options": {"prompt_length": "x"}}, "prompt_length of maps must be of type int, not str"),
+    "refused value": ({"method_options": {"prompt_length": 0}}, "method_options of maps: .* must be at least 1"),
+    "needless retrieval": ({"use_retrieval": True}, "use_retrieval: maps reads no neighbours; .* set it to false"),
+    "no retrieval": ({"method": "ragpt", "use_retrieval": False}, "use_retrieval: ragpt reads retrieved neighbours"),
+    "options of anga": ({"method": "anga", "method_options": {"form": "deep"}}, "method_options: anga has none"),
+    "adapter": ({"use_adapter": True, "use_retrieval": True}, "use_adapter: only anga has the adapter, not maps"),
+}
+every_mistake = pytest.mark.parametrize(("knobs", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+
+
+@every_mistake
+def test_a_mistake_is_explained_before_anything_runs(knobs, message, tmp_path):
+    with pytest.raises(AngaError, match=message) as caught:
+        run(Config(**{"method": "maps", **knobs}), tmp_path / "outputs")
+    assert "\n" not in str(caught.value) and not (tmp_path / "outputs").exists()
+
+
+@every_mistake
+def test_a_parameter_file_with_a_mistake_is_refused(knobs, message, tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump({"method": "maps", **knobs}))
+    with pytest.raises(AngaError, match=message):
+        Params.from_yaml(path)
+
+
+@every_mistake
+def test_a_grid_with_a_mistake_is_refused(knobs, message, tmp_path):
+    path = tmp_path / "grid.yaml"
+    methods = {"right": {"method": "vilt"}, "wrong": {"method": "maps", **knobs}}
+    path.write_text(yaml.safe_dump({"grids": {"table": {"axes": {"method": methods}}}}))
+    with pytest.raises(AngaError, match=message) as caught:
+        GridFile.from_yaml(path)
+    assert str(caught.value).startswith(f"{path}: table at ") and "wrong" in str(caught.value)
+
+
+def test_a_parameter_file_with_an_unknown_method_is_named(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text("method: shaspek")
+    with pytest.raises(AngaError, match=r"task\.yaml: method: unknown method shaspek"):
+        Params.from_yaml(path)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_every_method_is_accepted_with_its_published_options(method):
+    config = Config(method=method)
+    check_method(config)
+    assert config.use_retrieval == getattr(BASELINES[method], "RETRIEVES", False) and not config.use_adapter
+
+
+@every_method
+def test_a_teacher_without_complete_samples_is_refused(inputs_of, method):
+    config = config_of(method, missing_rate=1.0, memory_bank="full")
+    inputs = inputs_of("multiclass", config)
+    model = build_model(config, inputs)
+    if model.pretrain_epochs == 0 or model.pretrain_subset == "all":
+        assert len(TrainingState(config, inputs).stage_rows) == 60
+        return
+    with pytest.raises(
+        AngaError, match=rf"^method: {config.method} first learns from complete samples, .* lower missing"
+    ):
+        TrainingState(config, inputs)
