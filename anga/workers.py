@@ -25,6 +25,7 @@ from anga.runs import run, run_folder
 START_METHOD = "spawn"  # a forked process cannot use a GPU that its parent has touched
 MEMORY_PER_WORKER = 3.5  # GB: runs of the clipart study with an adapter peaked at 3.2, those without at 2.1
 WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
+GPU_MEMORY_PER_WORKER = 24  # GB: what a full-size backbone takes at batch 64, with its token bank
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
 SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # by `runs_backbone`, on one core: a first guess
 WORTH_A_POOL = 60  # seconds; starting workers costs about ten
@@ -96,11 +97,23 @@ def runs_backbone(config: Config) -> bool:
 
 def worker_slots(n_groups: int, workers: int | None = None) -> list[str]:
     """The device of each worker: every GPU several times, or "cpu" as often as cores and memory allow."""
-    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] * WORKERS_PER_GPU
-    slots = gpus or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
+    slots = _gpu_slots() or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
     if workers is not None:
         slots = [slots[i % len(slots)] for i in range(workers)]
     return slots[: max(1, min(len(slots), n_groups))]
+
+
+def _gpu_slots() -> list[str]:
+    """Each GPU as often as workers fit its memory, in turns."""
+    fit = [
+        max(1, min(WORKERS_PER_GPU, _gpu_memory(i) // GPU_MEMORY_PER_WORKER)) for i in range(torch.cuda.device_count())
+    ]
+    return [f"cuda:{i}" for turn in range(WORKERS_PER_GPU) for i, n in enumerate(fit) if turn < n]
+
+
+def _gpu_memory(number: int) -> int:
+    """Memory of a GPU in GB."""
+    return torch.cuda.get_device_properties(number).total_memory // 10**9
 
 
 def cores() -> int:

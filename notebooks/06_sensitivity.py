@@ -83,8 +83,8 @@ def print_runs(grid):
 
 # %% [markdown]
 # A curve is the mean score at each value of a knob, on all test samples. On clip art the method is trained without the
-# adapter (retrieval + alignment), since its runs are fast; section 5 needs the adapter and says so. The parameter file for
-# the paper's data keeps the adapter throughout.
+# adapter (retrieval + alignment), since its runs are fast; section 5 needs the adapter and says so. The parameter file
+# for the paper's data keeps the adapter throughout.
 
 
 # %%

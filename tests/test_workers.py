@@ -246,6 +246,7 @@ def test_slots_follow_cores_memory_jobs_and_gpus(monkeypatch):
     monkeypatch.setattr(workers, "_memory", lambda: 8)
     assert worker_slots(100) == ["cpu"] * 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(workers, "_gpu_memory", lambda number: (150, 16)[number])
     slots = worker_slots(100)
-    assert slots.count("cuda:0") == slots.count("cuda:1") == workers.WORKERS_PER_GPU
+    assert slots == ["cuda:0", "cuda:1", "cuda:0", "cuda:0", "cuda:0"]  # the small one takes a single worker
     assert worker_slots(100, 3) == ["cuda:0", "cuda:1", "cuda:0"]
