@@ -195,7 +195,7 @@ def _folder(name: str) -> Path:
     if Path(name).is_dir():
         if lacking := _lacking(Path(name)):
             raise AngaError(
-                f"{name} lacks {', '.join(lacking)}: a backbone's folder is what transformers saves of a ViLT model, its "
+                f"{name} lacks {', '.join(lacking)}: give a folder in which transformers saved a ViLT model, its "
                 "tokenizer and its image processor."
             )
         return Path(name)

@@ -5,6 +5,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,30 +58,32 @@ def content_hash(paths: list[Path]) -> str:
     return hashlib.sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()
 
 
-def hub_folder(repository: str, choices: list[list[str]], name: str | None = None) -> Path:
+def hub_folder(
+    repository: str, choices: list[list[str]], is_whole: Callable[[Path], object], name: str | None = None
+) -> Path:
     """Folder with a hub repository's files: from the local cache, else downloaded. `name` is what errors call it.
 
-    `choices` are lists of file patterns, tried in turn until one brings a weights file. Raises AngaError
-    within seconds when the hub cannot be reached or holds no such repository.
+    `choices` are lists of file patterns, tried in turn until the folder `is_whole`; another program may have cached a
+    part of it. Raises AngaError within seconds when the hub cannot be reached or holds no such repository.
     """
-    if folder := _cached_folder(repository):
+    folder = _cached_folder(repository)
+    if folder is not None and is_whole(folder):
         return folder
     require_hub(repository, name or repository)
     for patterns in choices:
         folder = _download(repository, patterns)
-        if holds_weights(folder):
+        if is_whole(folder):
             return folder
-    raise AngaError(f"The hub repository {repository} holds no weights: choose another checkpoint name.")
+    raise AngaError(f"The hub repository {repository} holds no checkpoint of this kind: choose another name.")
 
 
 def _cached_folder(repository: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(repository, local_files_only=True))
+        return Path(snapshot_download(repository, local_files_only=True))
     except Exception:  # not cached: the hub's client has changed its exception for that several times
         return None
-    return folder if holds_weights(folder) else None
 
 
 def _download(repository: str, patterns: list[str]) -> Path:
@@ -90,11 +93,6 @@ def _download(repository: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except Exception as error:
         raise AngaError(_not_loaded(repository, f"the download failed ({type(error).__name__})")) from error
-
-
-def holds_weights(folder: Path) -> bool:
-    """Whether a folder has a weights file of one of the usual kinds."""
-    return any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "*.bin"))
 
 
 def require_hub(repository: str, name: str) -> None:

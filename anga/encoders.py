@@ -50,11 +50,14 @@ class ClipEncoder:
     def _in_batches(self, items, encode, batch_size: int, what: str, progress: bool) -> np.ndarray:
         from tqdm import tqdm
 
-        starts = range(0, len(items), batch_size)
-        bar = tqdm(starts, desc=f"{self.name}: {what}", unit="batch", disable=not progress)
+        n = len(items)
+        bar = tqdm(range(0, n, batch_size), desc=f"{self.name}: {what}", unit="batch", disable=not progress)
         with torch.inference_mode():
-            rows = [encode([items[i] for i in range(s, min(s + batch_size, len(items)))]) for s in bar]
-        return torch.cat(rows).cpu().numpy() if rows else np.zeros((0, self.dim), np.float32)
+            rows = torch.empty(n, self.dim, device=self.device)
+            for start in bar:
+                stop = min(start + batch_size, n)
+                rows[start:stop] = encode([items[i] for i in range(start, stop)])
+        return rows.cpu().numpy()
 
     def _encode_tokens(self, texts: list[str]) -> Tensor:
         return F.normalize(self.model.encode_text(self.tokenizer(texts).to(self.device)).float(), dim=-1)
@@ -72,16 +75,15 @@ def embed_dataset(dataset, encoder_name: str, cache: str | Path, device: str = "
     Pictures are encoded once for all tasks on their collection.
     """
     encoder_hash = _known_hash(encoder_name)
-    if encoder_hash and (found := _read_cached(_cache_paths(dataset, encoder_hash, cache))):
-        return found[0], found[1][dataset.image_rows]
+    if encoder_hash and (found := _read_cached(_cache_paths(dataset, encoder_hash, cache), dataset.image_rows)):
+        return found
     encoder = ClipEncoder.from_name(encoder_name, device)
     paths = _cache_paths(dataset, encoder.content_hash, cache)
     makers = (lambda: encoder.encode_texts(list(dataset.texts)), lambda: encoder.encode_images(_Pictures(dataset)))
     for path, make in zip(paths, makers, strict=True):
         if not path.is_file():
             _save_atomically(path, make())
-    text, image = _read_cached(paths)
-    return text, image[dataset.image_rows]
+    return _read_cached(paths, dataset.image_rows)
 
 
 class _Pictures:
@@ -107,13 +109,18 @@ def _cache_paths(dataset, encoder_hash: str, cache: str | Path) -> list[Path]:
     return [Path(cache) / f"clip-{kind}-{content[kind][:16]}-{encoder_hash[:16]}.npy" for kind in content]
 
 
-def _read_cached(paths: list[Path]) -> Arrays | None:
-    return tuple(_load(path) for path in paths) if all(path.is_file() for path in paths) else None
+def _read_cached(paths: list[Path], image_rows: np.ndarray) -> Arrays | None:
+    """The texts' embeddings, and those of the pictures by sample; None if a file is not there."""
+    if not all(path.is_file() for path in paths):
+        return None
+    text, image = map(_load, paths)
+    return np.array(text), image[image_rows]
 
 
 def _load(path: Path) -> np.ndarray:
+    """Mapped, not yet read."""
     try:
-        return np.load(path)
+        return np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise AngaError(f"{path}: the cached embeddings cannot be read ({error}); delete this file.") from None
 
@@ -159,7 +166,7 @@ def _load_hub(name: str, device: str) -> ClipEncoder:
         architecture,
         pretrained=str(weights),
         force_quick_gelu=recipe.get("quick_gelu", False),
-        force_preprocess_cfg={key: recipe[key] for key in PREPROCESSING if key in recipe},
+        **{f"image_{key}": recipe[key] for key in PREPROCESSING if key in recipe},
     )
     tokenizer = open_clip.get_tokenizer(architecture)
     return ClipEncoder(model, preprocess, tokenizer, name, content_hash([weights]), device)
@@ -169,5 +176,8 @@ def _hub_weights(entry: str, name: str) -> Path:
     """The weights file of open_clip's hub entry "owner/repository/file"; without a file, the usual names."""
     repository, _, file = entry.rpartition("/")
     files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    folder = hub_folder(repository, [[file] for file in files], name)
-    return next(folder / file for file in files if (folder / file).is_file())
+
+    def found(folder: Path) -> list[Path]:
+        return [folder / file for file in files if (folder / file).is_file()]
+
+    return found(hub_folder(repository, [[file] for file in files], found, name))[0]

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from hub_cache import cache_as
 from PIL import Image
 
 from anga.backbone import Backbone
@@ -154,6 +155,16 @@ def test_more_text_positions_than_the_checkpoint_has(random_backbone):
     assert random_backbone.embed_text(long_ids).shape == (1, 15, random_backbone.dim)
 
 
+@pytest.mark.parametrize("max_length", [8, 15])
+def test_a_shortened_text_keeps_its_positions(random_backbone, max_length):
+    """Batches are cut to their longest text; what a text becomes must not depend on the others, stretched or not."""
+    ids, mask = random_backbone.tokenize(["a red bird", "car"], max_length)
+    whole, short = random_backbone.embed_text(ids), random_backbone.embed_text(ids[:, :5], max_length)
+    assert not mask[:, 5:].any() and torch.equal(short, whole[:, :5])
+    if max_length == 15:
+        assert not torch.allclose(short, random_backbone.embed_text(ids[:, :5]), atol=1e-3), "stretched, or not at all"
+
+
 def test_leading_dimensions_of_text(backbone):
     ids, _, _ = make_batch(backbone)
     nested = backbone.embed_text(ids[:, None].expand(-1, 5, -1))
@@ -216,6 +227,36 @@ def test_offline_by_choice_is_said(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(AngaError, match="HF_HUB_OFFLINE is set"):
         require_hub("somebody/no-such-vilt", "no-such-vilt")
+
+
+def test_a_checkpoint_in_the_hub_s_cache_needs_no_connection(tmp_path, monkeypatch, random_backbone):
+    write_random_vilt(tmp_path / "vilt")
+    cache_as("dandelin/vilt-b32-mlm", tmp_path / "vilt", tmp_path / "cache", monkeypatch)
+    cached = Backbone.from_name("dandelin/vilt-b32-mlm")
+    assert cached.name == "dandelin/vilt-b32-mlm" and cached.content_hash == random_backbone.content_hash
+    assert torch.equal(cached.encode(*embed(cached)), random_backbone.encode(*embed(random_backbone)))
+
+
+LEFT_OUT = ["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("file", LEFT_OUT)
+def test_a_checkpoint_cached_in_part_is_not_there(tmp_path, monkeypatch, file):
+    """Other programs cache what they need, which may be the weights alone."""
+    write_random_vilt(tmp_path / "vilt")
+    (tmp_path / "vilt" / file).unlink()
+    cache_as("dandelin/vilt-b32-mlm", tmp_path / "vilt", tmp_path / "cache", monkeypatch)
+    with pytest.raises(AngaError, match="vilt-b32-mlm' is not on this machine and HF_HUB_OFFLINE is set"):
+        Backbone.from_name("dandelin/vilt-b32-mlm")
+
+
+@pytest.mark.parametrize("file", LEFT_OUT)
+def test_a_folder_that_lacks_a_file_is_told_which(tmp_path, file):
+    write_random_vilt(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(AngaError, match=f"lacks [^,]*{file.removeprefix('model')}") as caught:
+        Backbone.from_name(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["mini-vlit", "/no/such/folder", "./nothing"])

@@ -160,7 +160,7 @@ def test_a_file_that_is_none_is_named(films, tmp_path):
 
 def test_without_h5py_one_sentence_says_what_to_install(films, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(AngaError, match=r"needs h5py; install it"):
+    with pytest.raises(AngaError, match=r"needs h5py; install it.*extra hdf5"):
         load_dataset("mmimdb", tmp_path)
 
 

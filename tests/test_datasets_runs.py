@@ -6,6 +6,7 @@ from data_trees import food101, hatememes, mmimdb
 from test_datasets_table import rows_of, write_csv, write_pictures
 
 from anga import Config, load_dataset, run
+from anga.datasets.clipart import sources
 from anga.missing import MissingTable
 
 
@@ -35,3 +36,16 @@ def test_a_run_goes_from_files_to_scores(tmp_path, monkeypatch, name):
     monkeypatch.setenv("ANGA_DATA", str(tmp_path))
     again = run(config.with_(root=None), tmp_path / "outputs", progress=False)
     assert again.seconds == result.seconds, "the same data, wherever its folder was named: the stored result"
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_notebooks_are_told_where_samples_come_from(tmp_path, name):
+    TREES[name](tmp_path / name)
+    dataset = load_dataset(name, tmp_path / name)
+    found = sources(dataset)
+    assert found["id"].tolist() == dataset.ids.tolist() and found["text"].tolist() == dataset.texts.tolist()
+    assert found["group"].is_unique, "nothing is known of series: each sample stands alone"
+    for row in (0, len(dataset) - 1):
+        label = dataset.labels[row]
+        names = [dataset.classes[k] for k in (np.flatnonzero(label) if label.ndim else [label])]
+        assert found["folder"][row] == "; ".join(names)

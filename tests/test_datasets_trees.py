@@ -125,6 +125,13 @@ def test_what_is_skipped_is_logged_in_one_line_and_nothing_otherwise(tmp_path, c
     assert f"{name}: {skipped} of {total} rows skipped" in record.getMessage() and "\n" not in record.getMessage()
 
 
+def test_a_worker_process_leaves_the_warning_to_its_parent(tmp_path, caplog, monkeypatch):
+    tree = built("hatememes", tmp_path)
+    monkeypatch.setattr("anga.datasets.samples.parent_process", object)
+    with caplog.at_level(logging.WARNING, "anga"):
+        assert load_dataset("hatememes", tree.root).report.skipped and not caplog.records
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 def test_an_archive_that_unpacked_into_a_folder_of_its_own_is_found(tmp_path, name):
     tree = BUILDERS[name](tmp_path / "outer" / "inner", warts=False)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from hub_cache import cache_as
 from PIL import Image
 
 from anga.encoders import ClipEncoder, embed_dataset
@@ -132,6 +133,15 @@ def test_hub_out_of_reach_ends_in_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr("anga.checkpoints._cached_folder", lambda repository: None)
     with pytest.raises(AngaError, match=r"ViT-B-16/openai.*connect to the network once"):
+        ClipEncoder.from_name("ViT-B-16/openai")
+
+
+def test_other_weights_of_the_same_repository_do_not_count_as_cached(monkeypatch, tmp_path):
+    """The repository also holds weights for another library, which somebody may have cached."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "model.safetensors").write_bytes(b"for image classification")
+    cache_as("timm/vit_base_patch16_clip_224.openai", tmp_path / "timm", tmp_path / "cache", monkeypatch)
+    with pytest.raises(AngaError, match="'ViT-B-16/openai' is not on this machine and HF_HUB_OFFLINE is set"):
         ClipEncoder.from_name("ViT-B-16/openai")
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -53,6 +54,19 @@ def _checked_table(path: Path, changed: int, size: int) -> pa.Table:
     if found != CONTENT_HASH:
         raise AngaError(f"'{path}' has content hash {found[:12]}, expected {CONTENT_HASH[:12]}: {cure}")
     return table
+
+
+def sources(dataset: Dataset) -> pd.DataFrame:
+    """Where each sample comes from: id, own text, creator, folder, group; one row per sample.
+
+    Of other data sets less is known: the text is the sample's, its classes stand for a folder, and it is a group alone.
+    """
+    if dataset.name.startswith("clipart-"):
+        return read_table().drop_columns(["image"]).to_pandas().set_index("id").loc[dataset.ids].reset_index()
+    member = dataset.labels > 0 if dataset.labels.ndim == 2 else np.eye(len(dataset.classes))[dataset.labels] > 0
+    folders = ["; ".join(name for name, of_it in zip(dataset.classes, row, strict=True) if of_it) for row in member]
+    known = {"id": dataset.ids, "text": dataset.texts, "creator": "unknown", "folder": folders}
+    return pd.DataFrame({**known, "group": dataset.ids})
 
 
 def table_hash(table: pa.Table) -> str:

@@ -80,7 +80,8 @@ def open_file(path: Path):
     try:
         import h5py
     except ImportError:
-        raise AngaError(f"{path}: reading this form of MM-IMDb needs h5py; install it (pip install h5py).") from None
+        cure = "install it, by itself or as this package's extra hdf5 (pip install -e '.[hdf5]')"
+        raise AngaError(f"{path}: reading this form of MM-IMDb needs h5py; {cure}.") from None
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ class Samples:
             report=self.report,
         )
         _write_trace(folder / f"dataset-{dataset.content_hash[:16]}.json", dataset)
-        if self.report.skipped:
+        if self.report.skipped and parent_process() is None:  # a study's workers load what their parent has loaded
             logger.warning(self.report.summary())
         return dataset
 
