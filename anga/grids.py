@@ -230,7 +230,7 @@ class GridRuns:
         loaded = {}
 
         def dataset(config: Config):
-            key = (config.dataset, config.unimodal_cue)
+            key = (config.dataset, config.root, config.unimodal_cue)
             if key not in loaded:
                 loaded[key] = load_config_dataset(config)
             return loaded[key]
