@@ -44,8 +44,8 @@ reproduce: $(READY)  ## run the whole study and write outputs/report/index.html 
 reference: reproduce  ## the same, and keep its report as outputs/reference, the edition in the repository
 	@rm -rf outputs/reference && cp -R outputs/report outputs/reference && du -sh outputs/reference
 
-test: $(READY)  ## run all tests, notebooks included
-	@$(RUN) -m pytest
+test: $(READY)  ## run all tests, notebooks included, in two processes
+	@$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)  ## check style and formatting
 	@$(RUN) -m ruff check .

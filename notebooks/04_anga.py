@@ -47,7 +47,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch.autograd import grad
 from tqdm import tqdm
 
@@ -586,7 +585,7 @@ def fit(task, rule, seed):
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-2)
     aligner = GradientAligner(network.parameters(), cos_threshold=0.2, rule=rule)  # <-
     for _ in range(60):
-        losses = F.binary_cross_entropy_with_logits(network(x)[:, 0], label, reduction="none")
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(network(x)[:, 0], label, reduction="none")
         optimizer.zero_grad()
         aligner.backward(losses, group)  # <- instead of losses.mean().backward()
         optimizer.step()
