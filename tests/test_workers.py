@@ -71,7 +71,7 @@ def test_groups_share_every_knob_that_inputs_depend_on(knob):
     other = {"dataset": "clipart-folders", "root": "there", "unimodal_cue": 0.5, "max_text_length": 12}
     other |= {"backbone": "b", "clip": "c", "device": "meta", "missing_rate": 0.1, "missing_type": "image"}
     other |= {"test_missing_rate": 0.9, "mask_seed": 5, "use_retrieval": False, "top_k": 1, "memory_bank": "full"}
-    other |= {"integer_mask": True}
+    other |= {"integer_mask": True, "compile_layers": True}
     changed = base.with_(**{knob: other[knob]})
     again = base.with_(train_seed=8, use_alignment=False, train_subset="complete")
     assert group_by_inputs([base, changed, again]) == [[base, again], [changed]]
