@@ -1,6 +1,7 @@
 """Fixtures that the tests of the method share."""
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -33,5 +34,9 @@ def outputs(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Splitting tensors as small as those of tests costs more than it saves, ten times as much on a busy machine."""
+    """Splitting tensors as small as those of tests costs more than it saves, ten times as much on a busy machine.
+
+    Notebooks' kernels and other processes that a test starts inherit it.
+    """
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
