@@ -28,8 +28,11 @@ def binary_world(world_of) -> World:
 
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory) -> Path:
-    """One folder for all notebooks and solutions, so that embeddings and tokens are made once."""
-    return tmp_path_factory.mktemp("outputs")
+    """One folder for the notebooks and solutions of all test processes: embeddings and tokens are made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "outputs"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True, scope="session")
