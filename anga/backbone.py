@@ -1,5 +1,6 @@
 """The frozen vision-language transformer (ViLT): embedding, and encoding with prompts at layer b (Eq. 1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +50,17 @@ class Backbone(nn.Module):
         self.name, self.content_hash = name, content_hash
         self.dim, self.n_layers = vilt.config.hidden_size, vilt.config.num_hidden_layers
         self.pooler = nn.Sequential(vilt.pooler.dense, nn.Tanh())
-        self.apply_layer = apply_layer
+        self._compiled = None
 
     def compile_layers(self) -> "Backbone":
         """Let torch compile its layers on first use, one graph for all lengths; needs a C++ or CUDA compiler."""
-        self.apply_layer = torch.compile(apply_layer, dynamic=True)
+        self._compiled = torch.compile(apply_layer, dynamic=True)
         return self
+
+    @property
+    def apply_layer(self) -> Callable[..., Tensor]:
+        """What computes a layer."""
+        return self._compiled or apply_layer
 
     @classmethod
     def from_name(cls, name: str) -> "Backbone":
