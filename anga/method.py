@@ -1,6 +1,7 @@
 """What a method is to the training loop: per-sample losses, logits, and what of it learns."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,7 +30,7 @@ class Losses:
     terms: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of every method. Dropout layers stay off; whatever is random in training comes from `draws`.
 
     Class attributes, which a method may set for itself as well:
@@ -54,9 +55,9 @@ class Method(nn.Module):
         logits = self.logits(batch)
         return Losses(sample_losses(logits, batch.labels), logits)
 
+    @abstractmethod
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits `[B, k]`; a method must not read `batch.labels` here."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> torch.Tensor:
         return self.logits(batch)
