@@ -41,6 +41,21 @@ class Grid:
     configs: list[Config]
     paper: str | None = None
 
+    @property
+    def seeds(self) -> list[tuple[int, int]]:
+        """The pairs of mask_seed and train_seed that every point is run with."""
+        return list(self.table[["mask_seed", "train_seed"]].drop_duplicates().itertuples(index=False, name=None))
+
+    @property
+    def repeats(self) -> str:
+        """In words: "n = 6 runs per point (3 missing tables x 2 training seeds)"."""
+        counts = [len(set(values)) for values in zip(*self.seeds, strict=True)]
+        runs, tables, seeds = ("s" * (n > 1) for n in (len(self.seeds), *counts))
+        return (
+            f"n = {len(self.seeds)} run{runs} per point "
+            f"({counts[0]} missing table{tables} x {counts[1]} training seed{seeds})"
+        )
+
 
 class GridFile:
     """A parameter file with named grids; every config of every grid is made, and thereby checked, on reading.

@@ -49,6 +49,11 @@ class Params:
             raise AngaError(f"{path}: {error}") from None
         return cls(Path(path), config, **seeds)
 
+    @property
+    def place(self) -> str:
+        """Where its figures and tables belong under outputs/figures and outputs/tables: "quick/clipart-pairs"."""
+        return f"{self.path.parent.name}/{self.path.stem}"
+
     def configs(self, **knobs) -> list[Config]:
         """One config per pair of seeds, with some knobs changed."""
         pairs = itertools.product(self.mask_seeds, self.train_seeds)

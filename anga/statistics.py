@@ -29,6 +29,17 @@ def mean_intervals(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFr
     return pd.DataFrame([(*key, *mean_interval(part)) for key, part in groups], columns=[*by, "mean", "low", "high"])
 
 
+def in_words(row) -> str:
+    """A difference and its interval, from a row with mean, low and high: "+0.012 [+0.001, +0.023]"."""
+    ends = "(one run: no interval)" if np.isnan(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
+    return f"{row.mean:+.3f} {ends}"
+
+
+def verdict(row, up: str = "helps", down: str = "hurts", unclear: str = "makes no clear difference") -> str:
+    """`up` where the interval of a row (low, high) lies above zero, `down` where below, `unclear` elsewhere."""
+    return up if row.low > 0 else down if row.high < 0 else unclear
+
+
 def bootstrap_interval(task: str, labels: np.ndarray, logits: np.ndarray, n_resamples: int = 200, seed: int = 0):
     """Percentile interval at 95 % of one run's score over resampled test samples (seeded)."""
     generator = np.random.default_rng(seed)

@@ -55,23 +55,19 @@ from anga.missing import MISSING_TYPES
 from anga.parameters import Params
 from anga.plots.pictures import Tile, contact_sheet, sample_tile
 from anga.plots.sliders import explore
+from anga.products import Products
 from anga.runs import provenance
 
 plots.set_style()
 
 # %% [markdown]
-# From the parameter file we make a `Config`: every knob of a run in one object. One small function keeps each figure
-# together with the table that it was drawn from.
+# From the parameter file we make a `Config`: every knob of a run in one object. `keep` saves each figure together with
+# the table that it was drawn from.
 
 # %%
 study_params = Params.from_yaml(params)
 config = study_params.config
-figures = Path(outputs) / "figures" / study_params.path.parent.name / study_params.path.stem
-
-
-def keep(figure, table, name):
-    plots.save_figure(figure, table, figures / f"01_data_{name}")
-
+keep = Products(outputs, study_params.place, "01_data").figure
 
 # %% [markdown]
 # ## 1. What is in the data?

@@ -54,6 +54,7 @@ from anga.evaluation import METRIC_NAMES
 from anga.inputs import prepare, retrieve
 from anga.parameters import Params
 from anga.plots.pictures import contact_sheet, sample_tile
+from anga.products import Products
 from anga.retriever import MemoryBank, Retriever
 from anga.runs import provenance
 from anga.statistics import mean_interval
@@ -77,13 +78,8 @@ print(
 
 # %%
 cache = Path(outputs) / "cache"
-figures = Path(outputs) / "figures" / study_params.path.parent.name / study_params.path.stem
+keep = Products(outputs, study_params.place, "02_retrieval").figure
 generator = np.random.default_rng(config.mask_seed)
-
-
-def keep(figure, table, name):
-    plots.save_figure(figure, table, figures / f"02_retrieval_{name}")
-
 
 # %% [markdown]
 # ## 1. Do texts and pictures meet in one space?

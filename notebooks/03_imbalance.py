@@ -40,8 +40,6 @@ outputs = "../outputs"
 # ## Imports
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 
 from anga import plots
@@ -49,30 +47,24 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.imbalance import GAPS, UPPER_BOUND, compare, joint_steps, quartiles, selection_effects
 from anga.plots.imbalance import defect, maps, over_cues, over_epochs, over_rates, upper_bounds
+from anga.products import Products
 from anga.runs import provenance
-from anga.statistics import mean_intervals, spearman_interval
+from anga.statistics import in_words, mean_intervals, spearman_interval
 
 # %% [markdown]
-# Three small functions for the whole notebook: `keep` saves a figure with its table and writes under it how many runs
-# are behind a point; `shown` writes a difference with its interval; `sign` says whether that interval lies above zero
-# (1), below zero (-1), or contains it (0). Where there is no interval, the sign is 0.
+# Two small functions for the whole notebook: `keep` saves a figure with its table and writes under it how many runs are
+# behind a point; `sign` says whether an interval lies above zero (1), below zero (-1), or contains it (0). Where there
+# is no interval, the sign is 0.
 
 # %%
 plots.set_style()
 study = GridFile.from_yaml(params)
+products = Products(outputs, study.place, study.name)
 
 
 def keep(figure, table, name, grid, spread="95 % intervals"):
-    masks, seeds = study[grid].table[["mask_seed", "train_seed"]].nunique()
-    n = f"n = {masks * seeds} run{'s' * (masks * seeds > 1)} per point"
-    drawn = f"({masks} missing table{'s' * (masks > 1)} x {seeds} training seed{'s' * (seeds > 1)})"
-    figure.supxlabel(f"{n} {drawn}, {spread}", fontsize=8)
-    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"03_imbalance_{name}")
-
-
-def shown(row):
-    interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "(one run: no interval)"
-    return f"{row.mean:+.3f} {interval}"
+    figure.supxlabel(f"{study[grid].repeats}, {spread}", fontsize=8)
+    products.figure(figure, table, name)
 
 
 def sign(row):
@@ -123,15 +115,13 @@ keep(upper_bounds(bounds), bounds, "upper_bounds", "rates")
 
 # %%
 gaps = compare(rates, GAPS)
-folder = Path(outputs) / "tables" / study.place
-folder.mkdir(parents=True, exist_ok=True)
-gaps.to_csv(folder / "gaps.csv", index=False)
+products.table(gaps, "gaps")
 
 # %%
 words = {1: "joint training stays BELOW the bound", 0: "no clear gap", -1: "joint training is ABOVE its 'bound'"}
 print(f"Imbalance gaps at a missing rate of {rate}:")
 for row in gaps[gaps["missing_rate"] == rate].itertuples():
-    print(f"{row.dataset}, {row.subset} samples: {shown(row)}: {words[sign(row)]}.")
+    print(f"{row.dataset}, {row.subset} samples: {in_words(row)}: {words[sign(row)]}.")
 
 # %% [markdown]
 # > **Reader's note.** An upper bound is one in name only. It is trained on fewer samples, and in the same number of
@@ -226,7 +216,7 @@ steps = pd.concat(
 )
 columns = ["samples", "pull", "by_chance", "cosine", "against"]
 leads = steps.groupby(["dataset", "missing_rate"], sort=False)[columns].mean()
-leads.to_csv(folder / "leads.csv")
+products.table(leads.reset_index(), "leads")
 leads.round(2)
 
 # %% [markdown]
@@ -282,7 +272,7 @@ for dataset, part in ends.groupby("dataset", sort=False):
     per_run = part.groupby(["dataset", "run"], as_index=False)["cosine"].mean()
     (row,) = mean_intervals(per_run, ["dataset"], "cosine").itertuples()
     side = {1: "with", 0: "neither clearly with nor against", -1: "against"}[sign(row)]
-    print(f"{dataset}, last epoch of joint training: mean cosine {shown(row)}:", end=" ")
+    print(f"{dataset}, last epoch of joint training: mean cosine {in_words(row)}:", end=" ")
     print(f"reconstructed samples pull {side} complete ones.")
 
 # %% [markdown]
@@ -296,7 +286,7 @@ for dataset, part in ends.groupby("dataset", sort=False):
 parts = [("joint", "group means", subset) for subset in UPPER_BOUND]
 parts += [("group means", "aligned", subset) for subset in UPPER_BOUND]
 changes = compare(rates, parts)
-changes.to_csv(folder / "changes.csv", index=False)
+products.table(changes, "changes")
 reweighting, alignment = (changes[changes["second"] == label] for label in ("group means", "aligned"))
 
 # %%
@@ -314,7 +304,7 @@ keep(over_rates(alignment, "subset", "aligned minus group means"), alignment, "a
 print(f"At a missing rate of {rate}, by 95 % intervals:")
 verdict = {1: "gained", 0: "did not clearly change", -1: "lost"}
 for row in changes[changes["missing_rate"] == rate].itertuples():
-    print(f"{row.dataset}, {row.first} -> {row.second}: {row.subset} samples {verdict[sign(row)]}, {shown(row)}.")
+    print(f"{row.dataset}, {row.first} -> {row.second}: {row.subset} samples {verdict[sign(row)]}, {in_words(row)}.")
 
 # %% [markdown]
 # ## 6. How much imbalance does a known defect make?
@@ -337,7 +327,7 @@ measures = {
 }
 defects = compare(masks, [(*pair, "complete") for pair in measures.values()])
 defects["measure"] = [n for row in defects.itertuples() for n, p in measures.items() if p == (row.first, row.second)]
-defects.to_csv(folder / "defect.csv", index=False)
+products.table(defects, "defect")
 keep(defect(defects), defects, "defect", "integer_mask")
 
 # %% [markdown]
@@ -361,7 +351,7 @@ extra = pd.DataFrame(extra).melt(var_name="measure", value_name="extra", ignore_
 extra = mean_intervals(extra, ["dataset", "measure"], "extra")
 for row in extra.itertuples():
     effect = {1: "widens the gap", 0: "does not clearly move the gap", -1: "narrows the gap"}[sign(row)]
-    print(f"{row.dataset}, {row.measure}: the defect {effect}, {shown(row)} on top of the sound one.")
+    print(f"{row.dataset}, {row.measure}: the defect {effect}, {in_words(row)} on top of the sound one.")
 
 # %% [markdown]
 # **What you should see:** if only the gap to the sound bound grows, the defect harms complete samples however they are
@@ -379,7 +369,7 @@ for row in extra.itertuples():
 cues = study.run("map", outputs)
 sought = {"imbalance gap": ("joint", "complete only"), "aligned minus group means": ("group means", "aligned")}
 mapped = compare(cues, [(*pair, "complete") for pair in sought.values()])
-mapped.to_csv(folder / "map.csv", index=False)
+products.table(mapped, "map")
 values = ["unimodal_cue", "missing_rate", "mean", "low", "high"]
 panels = {title: mapped.loc[mapped["second"] == second, values] for title, (_, second) in sought.items()}
 keep(maps(panels), mapped, "map", "map", "star: 95 % interval excludes zero")
@@ -409,7 +399,7 @@ else:
 # %%
 kinds = study.run("modality", outputs)
 compared = compare(kinds, [(*pair, "complete") for pair in sought.values()])
-compared.to_csv(folder / "modality.csv", index=False)
+products.table(compared, "modality")
 sides = {title: compared[compared["second"] == second] for title, (_, second) in sought.items()}
 keep(over_cues(sides), compared, "modality", "modality")
 
@@ -417,7 +407,7 @@ keep(over_cues(sides), compared, "modality", "modality")
 for title, part in sides.items():
     for row in part[part["unimodal_cue"] == part["unimodal_cue"].max()].itertuples():
         word = {1: "clearly above zero", 0: "not clear", -1: "clearly below zero"}[sign(row)]
-        print(f"{title}, strongest cue ({row.unimodal_cue}), {row.missing_type} missing: {shown(row)}, {word}.")
+        print(f"{title}, strongest cue ({row.unimodal_cue}), {row.missing_type} missing: {in_words(row)}, {word}.")
 
 # %% [markdown]
 # **What you should see:** with images missing and a strong cue, reconstructed samples are as good teachers as

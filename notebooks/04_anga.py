@@ -42,7 +42,6 @@ outputs = "../outputs"
 # %%
 import math
 from itertools import islice, pairwise, product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,26 +60,23 @@ from anga.method import sample_losses
 from anga.model import build_model
 from anga.parameters import VARIANTS, Params
 from anga.plots.sliders import explore, movable_cone
+from anga.products import Products
 from anga.runs import provenance
-from anga.statistics import mean_interval, mean_intervals, paired_difference, spearman_interval
+from anga.statistics import in_words, mean_interval, mean_intervals, paired_difference, spearman_interval, verdict
 from anga.study import SUBSETS, headline, run_variants, variants_table
 from anga.training_state import TrainingState
 
 # %% [markdown]
-# `config` holds the knobs of full ANGA with the first pair of seeds. One small function keeps each figure together
-# with the table that it was drawn from.
+# `config` holds the knobs of full ANGA with the first pair of seeds. `keep` saves each figure together with
+# the table that it was drawn from.
 
 # %%
 plots.set_style()
 study_params = Params.from_yaml(params)
 config = study_params.configs(**VARIANTS["full ANGA"])[0]
 tau = config.cos_threshold
-place = Path(study_params.path.parent.name) / study_params.path.stem
-
-
-def keep(figure, table, name):
-    plots.save_figure(figure, table, Path(outputs) / "figures" / place / f"04_anga_{name}")
-
+products = Products(outputs, study_params.place, "04_anga")
+keep = products.figure
 
 # %% [markdown]
 # ## 1. Why groups?
@@ -875,9 +871,7 @@ print(", ".join(f"{name} ({n})" for name, n in unfinished["variant"].value_count
 
 # %%
 table = variants_table(study_params, outputs, progress=False)
-folder = Path(outputs) / "tables" / place
-folder.mkdir(parents=True, exist_ok=True)
-table.to_csv(folder / "variants.csv", index=False)
+products.table(table, "variants")
 keep(plots.training.scores_by_subset(table, metric), table, "scores")
 
 # %%
@@ -906,9 +900,8 @@ keep(plots.training.differences(added, metric), added, "differences")
 # %%
 print(f"Full ANGA minus retrieval + adapter, {metric} on {dataset.name}, {len(runs)} pair(s) of runs:")
 for row in added[added["step"].str.startswith("full ANGA")].itertuples():
-    verdict = "helped" if row.low > 0 else "hurt" if row.high < 0 else "made no clear difference"
-    interval = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-    print(f"On {row.subset} test samples alignment {verdict}: {interval}.")
+    effect = verdict(row, "helped", "hurt", "made no clear difference")
+    print(f"On {row.subset} test samples alignment {effect}: {in_words(row)}.")
 
 # %% [markdown]
 # This compares full ANGA with the same model trained by the pooled loss, after the same number of epochs. Two

@@ -42,8 +42,6 @@ outputs = "../outputs"
 # ## Imports
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 import torch
 from scipy.stats import kendalltau
@@ -54,38 +52,28 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.inputs import load_config_dataset
 from anga.plots import sweeps
+from anga.products import Products
 from anga.published import COUNTERPARTS, NAMES, published
 from anga.runs import provenance
-from anga.statistics import paired_difference, summarise
+from anga.statistics import in_words, paired_difference, summarise, verdict
 
 # %% [markdown]
-# Three small functions serve the whole notebook: one keeps a figure together with the table that it was drawn from,
-# one does the same for tables, and one says how many runs stand behind a figure.
+# `keep` saves a figure together with the table that it was drawn from, `keep_table` a table, and one small function
+# says how many runs stand behind a figure.
 
 # %%
 plots.set_style()
 study = GridFile.from_yaml(params)
-table_folder = Path(outputs) / "tables" / study.place
-
-
-def keep(figure, table, name):
-    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"{study.name}_{name}")
-
-
-def keep_table(table, name):
-    table_folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(table_folder / f"{name}.csv", index=False)
+products = Products(outputs, study.place, study.name)
+keep, keep_table = products.figure, products.table
 
 
 def print_runs(grid):
-    masks, trains = (study[grid].table[name].nunique() for name in ("mask_seed", "train_seed"))
-    over = "runs and test samples" if masks * trains > 1 else "test samples of one run"
-    print(f"n = {masks * trains} run(s) per point ({masks} missing table(s) x {trains} training seed(s)),", end=" ")
-    print(f"95 % intervals over {over}")
+    print(f"{study[grid].repeats}, 95 % intervals over runs and, within each, test samples")
 
 
 # %% [markdown]
-# Two more for the numbers. All differences are *paired*: both sides share the missing table, the training seed and the
+# One more for the numbers. All differences are *paired*: both sides share the missing table, the training seed and the
 # test samples, so that an easy or a hard draw of what is missing cancels. Their intervals come from resampling runs
 # and, within each, test samples.
 
@@ -98,11 +86,6 @@ def minus(runs, first, second, dataset, subset="all"):
     mean, low, high = paired_difference(*sides, data, subset)
     metric = METRIC_NAMES[data.metric]
     return {"dataset": dataset, "metric": metric, "subset": subset, "mean": mean, "low": low, "high": high}
-
-
-def verdict(row, up="helps", down="hurts", unclear="makes no clear difference"):
-    word = up if row.low > 0 else down if row.high < 0 else unclear
-    return f"{word} ({row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}])"
 
 
 # %% [markdown]
@@ -126,8 +109,7 @@ scores = pd.concat(rows, ignore_index=True)
 # %%
 keep_table(scores, "table2")
 keep(sweeps.forest(scores, "part", "subset", "test {metric}", zero=False), scores, "table2")
-masks, trains = (table2.table[seed].nunique() for seed in ("mask_seed", "train_seed"))
-print(f"n = {masks * trains} run(s) per point, 95 % intervals over {scores['over'].iloc[0]}")
+print(f"{study['table2'].repeats}, 95 % intervals over {scores['over'].iloc[0]}")
 
 # %% [markdown]
 # **What you should see:** the score on *complete* test samples usually lies above that on *reconstructed* ones,
@@ -158,7 +140,7 @@ print_runs("table2")
 for task in tasks:
     print(f"{task}:")
     for row in added[(added["dataset"] == task) & (added["subset"] == "all")].itertuples():
-        print(f"  {row.step.splitlines()[0]} {row.step.splitlines()[1]}: {verdict(row)}")
+        print(f"  {row.step.splitlines()[0]} {row.step.splitlines()[1]}: {verdict(row)} ({in_words(row)})")
 
 # %% [markdown]
 # ### The paper's numbers beside ours
@@ -234,7 +216,8 @@ wording = {"up": "is better", "down": "is worse", "unclear": "cannot be told apa
 for row in alignment.itertuples():
     rule, base = row.comparison.replace("\n", " ").split(" minus ")
     if base == "group means":
-        print(f"{row.dataset}, {row.subset} test samples: aligned {verdict(row, **wording)} against group means.")
+        said = f"{verdict(row, **wording)} against group means ({in_words(row)})"
+        print(f"{row.dataset}, {row.subset} test samples: aligned {said}.")
 overall = alignment[alignment["comparison"].str.endswith("minus group means") & (alignment["subset"] == "all")]
 gains, losses = list(overall[overall["low"] > 0]["dataset"]), list(overall[overall["high"] < 0]["dataset"])
 print(f"Alignment itself helps on {', '.join(gains) or 'no task'}; it hurts on {', '.join(losses) or 'no task'}.")
@@ -270,7 +253,7 @@ print_runs("controls")
 clear = against[(against["low"] > 0) | (against["high"] < 0)]
 print(f"{len(clear)} of {len(against)} intervals exclude zero; about {0.05 * len(against):.0f} would by chance alone.")
 for row in clear.sort_values("mean", ascending=False).itertuples():
-    print(f"  {row.dataset}: {row.control} against {row.minus}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]")
+    print(f"  {row.dataset}: {row.control} against {row.minus}: {in_words(row)}")
 
 # %% [markdown]
 # ### Does the way of admission matter?
@@ -293,7 +276,7 @@ print_runs("controls")
 # %%
 wording = {"up": "is better than the paper's rule", "down": "is worse than the paper's rule"}
 for rule, part in curriculum.groupby("control", sort=False):
-    said = [f"{row.dataset} {verdict(row, **wording)}" for row in part.itertuples()]
+    said = [f"{row.dataset} {verdict(row, **wording)} ({in_words(row)})" for row in part.itertuples()]
     print(f"{rule}: " + "; ".join(said) + ".")
 
 # %% [markdown]
@@ -374,7 +357,7 @@ print_runs("bank")
 
 # %%
 for row in full_bank.itertuples():
-    print(f"{row.dataset}, {row.control}: the full bank {verdict(row)}.")
+    print(f"{row.dataset}, {row.control}: the full bank {verdict(row)} ({in_words(row)}).")
 
 # %% [markdown]
 # And is alignment worth more, or less, when stand-ins are better? The same difference as in section 2, with both

@@ -42,7 +42,6 @@ outputs = "../outputs"
 
 # %%
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -52,33 +51,25 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.inputs import load_config_dataset
 from anga.plots import sweeps
+from anga.products import Products
 from anga.runs import provenance
-from anga.statistics import paired_difference, summarise
+from anga.statistics import in_words, paired_difference, summarise, verdict
 
 # %% [markdown]
-# One knob moves at a time; all others stay at their defaults, which are the paper's. Two functions keep figures and
-# tables, one says how many runs stand behind a figure.
+# One knob moves at a time; all others stay at their defaults, which are the paper's. `keep` and `keep_table`
+# save figures and tables, one small function says how many runs stand behind a figure.
 
 # %%
 plots.set_style()
 study = GridFile.from_yaml(params)
-folder = Path(outputs) / "tables" / study.place
+products = Products(outputs, study.place, study.name)
+keep, keep_table = products.figure, products.table
 default = Config().to_dict()
 
 
-def keep(figure, table, name):
-    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"{study.name}_{name}")
-
-
-def keep_table(table, name):
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / f"{name}.csv", index=False)
-
-
 def print_runs(grid):
-    masks, trains = (study[grid].table[name].nunique() for name in ("mask_seed", "train_seed"))
-    print(f"n = {masks * trains} run(s) per point ({masks} missing table(s) x {trains} training seed(s)),", end=" ")
-    print("95 % intervals over", "runs" if masks * trains > 1 else "test samples")
+    print(study[grid].repeats, end=", ")
+    print("95 % intervals over", "runs" if len(study[grid].seeds) > 1 else "test samples")
 
 
 # %% [markdown]
@@ -363,9 +354,9 @@ print_runs("prompt_layer")
 
 # %%
 for row in layers.differences("prompt_layer", minus=default["prompt_layer"], subsets=["all"]).itertuples():
-    word = "better" if row.low > 0 else "worse" if row.high < 0 else "not told apart"
+    word = verdict(row, "better", "worse", "not told apart")
     print(f"{row.dataset}: layer {row.prompt_layer} minus layer {default['prompt_layer']}:", end=" ")
-    print(f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {word} on these test samples.")
+    print(f"{in_words(row)}, {word} on these test samples.")
 
 # %% [markdown]
 # ## Summary

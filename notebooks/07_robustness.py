@@ -43,7 +43,6 @@ outputs = "../outputs"
 
 # %%
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,9 +56,10 @@ from anga.gradients import boundary_form
 from anga.grids import GridFile
 from anga.inputs import load_config_dataset, prepare
 from anga.model import AngaModel
-from anga.plots import robustness, save_figure, set_style
+from anga.plots import robustness, set_style
+from anga.products import Products
 from anga.runs import provenance
-from anga.statistics import mean_intervals, paired_difference
+from anga.statistics import in_words, mean_intervals, paired_difference, verdict
 from anga.training_state import TrainingState
 
 # %% [markdown]
@@ -69,29 +69,18 @@ from anga.training_state import TrainingState
 # %%
 set_style()
 study = GridFile.from_yaml(params)
+products = Products(outputs, study.place, study.name)
 ALIGNED = "retrieval + alignment"
 
 
 def keep(figure, table, name):
-    save_figure(figure, table, Path(outputs) / "figures" / study.place / f"07_robustness_{name}")
-    path = Path(outputs) / "tables" / study.place / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+    products.figure(figure, table, name)
+    products.table(table, name)
 
 
 def count(runs):
-    masks, seeds = runs.table["mask_seed"].nunique(), runs.table["train_seed"].nunique()
-    if masks * seeds == 1:
-        return "n = 1 run per point, so no interval"
-    return f"n = {masks * seeds} runs per point (missing tables: {masks}, training seeds: {seeds}), 95 % intervals"
-
-
-def interval(row):
-    return f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-
-
-def verdict(low, high, above="better", below="worse", between="not clearly different"):
-    return above if low > 0 else below if high < 0 else between
+    spread = "95 % intervals" if len(runs.grid.seeds) > 1 else "so no interval"
+    return f"{runs.grid.repeats}, {spread}"
 
 
 # %% [markdown]
@@ -282,7 +271,7 @@ prepared.round(3)
 
 # %%
 for (dataset, rate), part in prepared.groupby(["dataset", "missing_rate"], sort=False):
-    cells = ", ".join(f"{r.method} {interval(r)}" for r in part.itertuples())
+    cells = ", ".join(f"{r.method} {in_words(r)}" for r in part.itertuples())
     print(f"{dataset}, trained at {rate} instead of {lowest}: {cells}")
 print(f"More missing in training is {say(prepared, 'comparisons')}.")
 
@@ -409,11 +398,17 @@ captions = {s: f"silhouette {r['silhouette']:+.2f} [{r['low']:+.2f}, {r['high']:
 figure = robustness.embeddings(points, captions, f"{dataset.name}; {one_run}, n = {len(chosen)}")
 keep(figure, points, "embeddings")
 
+
 # %%
-for row in separated[separated["embedding"] != "before training"].itertuples():
-    words = verdict(row.change_low, row.change_high, "further apart", "closer together", "not clearly moved")
-    change = f"{row.change:+.3f} [{row.change_low:+.3f}, {row.change_high:+.3f}]"
-    print(f"{row.question.replace(chr(10), ' ')}, after {row.embedding}: {words} ({change}, n = {row.n}).")
+def changes(table):
+    """Rows with the change of the silhouette, against the first embedding, as mean, low and high."""
+    kept = table[table["embedding"] != table["embedding"].iloc[0]].drop(columns=["low", "high"])
+    return kept.rename(columns={"change": "mean", "change_low": "low", "change_high": "high"}).itertuples()
+
+
+for row in changes(separated):
+    words = verdict(row, "further apart", "closer together", "not clearly moved")
+    print(f"{row.question.replace(chr(10), ' ')}, after {row.embedding}: {words} ({in_words(row)}, n = {row.n}).")
 
 # %% [markdown]
 # **What you should see:** training pulls classes apart: that is what a classifier is trained for, with or without
@@ -423,10 +418,9 @@ for row in separated[separated["embedding"] != "before training"].itertuples():
 # %%
 pair = {name: stages[name] for name in grid.axes["method"]}
 for question, (groups, kept) in questions.items():
-    last = cluster_separation({name: vectors[kept] for name, vectors in pair.items()}, groups[kept]).iloc[-1]
-    sign = verdict(last["change_low"], last["change_high"], "increases", "decreases", "does not clearly change")
-    change = f"{last['change']:+.3f} [{last['change_low']:+.3f}, {last['change_high']:+.3f}]"
-    print(f"{question.replace(chr(10), ' ')}: alignment {sign} the silhouette of ordinary training ({change}).")
+    (row,) = changes(cluster_separation({name: vectors[kept] for name, vectors in pair.items()}, groups[kept]))
+    effect = verdict(row, "increases", "decreases", "does not clearly change")
+    print(f"{question.replace(chr(10), ' ')}: alignment {effect} ordinary training's silhouette ({in_words(row)}).")
 
 # %% [markdown]
 # One model of each kind: the interval knows nothing of other training seeds. A silhouette near zero does not mean that
@@ -467,7 +461,8 @@ spent = size.differences("method", minus=ALIGNED, subsets=["all"])
 for row in spent.itertuples():
     ratio = learnable[row.method] / learnable[ALIGNED]
     cost = f"{ratio:.1f} times as many parameters" if ratio != 1 else "as many parameters"
-    print(f"{row.method} ({cost} as {ALIGNED}): {verdict(row.low, row.high)}, {interval(row)}")
+    effect = verdict(row, "better", "worse", "not clearly different")
+    print(f"{row.method} ({cost} as {ALIGNED}): {effect}, {in_words(row)}")
 
 # %% [markdown]
 # Numbers of the paper's Fig. 7 are not comparable: other data, and a backbone several times wider. Other methods stand

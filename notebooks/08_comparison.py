@@ -43,8 +43,6 @@ outputs = "../outputs"
 # ## Imports
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 from scipy.stats import friedmanchisquare
 
@@ -55,38 +53,21 @@ from anga.comparison import Comparison, beside_published, both_ways, learnable_p
 from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.plots import comparison, sweeps
+from anga.products import Products
 from anga.ranks import against, average_ranks, cliques, critical_difference, rank_correlation
 from anga.runs import provenance
-from anga.statistics import paired_difference, spearman_interval
+from anga.statistics import in_words, paired_difference, spearman_interval, verdict
 from anga.workers import runs_backbone
 
 # %% [markdown]
-# Small functions for the whole notebook: two keep what is drawn and printed, two put an interval into words.
+# `keep` saves a figure together with the table that it was drawn from, `keep_table` a table.
 
 # %%
 plots.set_style()
 cell_axes = ["dataset", "missing_type"]
 study = GridFile.from_yaml(params)
-table_folder = Path(outputs) / "tables" / study.place
-
-
-def keep(figure, table, name):
-    plots.save_figure(figure, table, Path(outputs) / "figures" / study.place / f"{study.name}_{name}")
-
-
-def keep_table(table, name):
-    table_folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(table_folder / f"{name}.csv", index=False)
-
-
-def interval(row):
-    ends = "no interval" if pd.isna(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
-    return f"{row.mean:+.3f} {ends}"
-
-
-def verdict(row, up="helps", down="hurts", unclear="makes no clear difference"):
-    return up if row.low > 0 else down if row.high < 0 else unclear
-
+products = Products(outputs, study.place, study.name)
+keep, keep_table = products.figure, products.table
 
 # %% [markdown]
 # ## 1. What is compared?
@@ -340,7 +321,7 @@ agreement = pd.DataFrame(rows)
 keep_table(agreement, "rank_agreement")
 for row in agreement.itertuples():
     said = verdict(row, "the orders agree more than not", "they disagree", "nothing can be said of the order")
-    print(f"{row.dataset}, {row.missing_type}, {row.methods} methods: ρ = {interval(row)}; {said}.")
+    print(f"{row.dataset}, {row.missing_type}, {row.methods} methods: ρ = {in_words(row)}; {said}.")
 
 # %% [markdown]
 # (Where there is one run per method, there is no interval.) Over all columns together, by average rank:
@@ -378,7 +359,7 @@ for word in ("holds", "reversed"):
     widest = claims[claims["verdict"] == word].assign(size=lambda t: t["mean"].abs()).nlargest(5, "size")
     for row in widest.itertuples():
         where = f"{row.dataset}, {row.missing_type}"
-        print(f"  {word}: {row.better} above {row.worse} ({where}): {interval(row)}, paper {row.margin:+.3f}")
+        print(f"  {word}: {row.better} above {row.worse} ({where}): {in_words(row)}, paper {row.margin:+.3f}")
 
 # %% [markdown]
 # The paper's main statements, one by one:
@@ -431,11 +412,11 @@ print(f"n = {n_pairs} pair(s) of runs; 95 % intervals over runs and test samples
 
 # %%
 for row in gains[gains["subset"] == "all"].itertuples():
-    print(f"{row.dataset}, {row.line}: {verdict(row)} ({interval(row)})")
+    print(f"{row.dataset}, {row.line}: {verdict(row)} ({in_words(row)})")
 cone = both_ways(pairs)
 cone = cone[cone["first"].str.endswith("+ GA") & (cone["second"] == cone["first"].str.replace("+ GA", "+ group means"))]
 for row in cone.itertuples():
-    print(f"{row.dataset}, {row.missing_type}: {row.first} against its group means: {verdict(row)} ({interval(row)})")
+    print(f"{row.dataset}, {row.missing_type}: {row.first} against its group means: {verdict(row)} ({in_words(row)})")
 
 # %% [markdown]
 # ## 5. Do more learnable parameters buy a better score?

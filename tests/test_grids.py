@@ -50,6 +50,20 @@ def test_a_grids_own_knobs_and_seeds_come_before_the_files_and_an_axis_before_bo
     assert (config.epochs, config.top_k, config.mask_seed, config.train_seed) == (7, 2, 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("masks", "seeds", "words"),
+    [
+        ([0], [3], "n = 1 run per point (1 missing table x 1 training seed)"),
+        ([0, 4], [1], "n = 2 runs per point (2 missing tables x 1 training seed)"),
+        ([0, 1, 2], [0, 1], "n = 6 runs per point (3 missing tables x 2 training seeds)"),
+    ],
+)
+def test_a_grid_says_how_many_runs_stand_behind_a_point(write, masks, seeds, words):
+    grid = GridFile.from_yaml(write({**PLAIN, "mask_seeds": masks, "train_seeds": seeds}))["rates"]
+    assert grid.seeds == list(itertools.product(masks, seeds))
+    assert grid.repeats == words
+
+
 def test_configs_of_several_grids_are_listed_once(write):
     values = {**PLAIN, "grids": {"one": {"axes": AXES}, "same": {"axes": AXES}}}
     assert len(GridFile.from_yaml(write(values)).configs) == 12

@@ -13,11 +13,13 @@ from anga.missing import MissingTable
 from anga.result import Result
 from anga.statistics import (
     bootstrap_interval,
+    in_words,
     mean_interval,
     mean_intervals,
     paired_difference,
     spearman_interval,
     summarise,
+    verdict,
 )
 
 # 97.5 % quantiles of Student's t, from a printed table: degrees of freedom -> quantile.
@@ -174,3 +176,19 @@ def test_intervals_by_group_are_those_of_each_group_in_order_of_appearance():
     assert found["rule"].tolist() == ["b", "a"]
     for (_, row), part in zip(found.iterrows(), (scores(5)[:3], scores(5)[3:]), strict=True):
         assert (row["mean"], row["low"], row["high"]) == mean_interval(part)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said", "effect"),
+    [
+        (0.001, 0.0234, "+0.012 [+0.001, +0.023]", "helps"),
+        (-0.03, -0.002, "+0.012 [-0.030, -0.002]", "hurts"),
+        (-0.03, 0.054, "+0.012 [-0.030, +0.054]", "makes no clear difference"),
+        (0.0, 0.024, "+0.012 [+0.000, +0.024]", "makes no clear difference"),
+        (np.nan, np.nan, "+0.012 (one run: no interval)", "makes no clear difference"),
+    ],
+)
+def test_a_difference_in_words_has_its_interval_and_which_side_of_zero_it_is_on(low, high, said, effect):
+    (row,) = pd.DataFrame({"mean": [0.012], "low": [low], "high": [high]}).itertuples()
+    assert in_words(row) == said
+    assert verdict(row) == effect

@@ -1,0 +1,32 @@
+"""What a notebook leaves behind: figures with the tables that they were drawn from, and tables of their own."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from anga.plots.style import save_figure
+
+
+class Products:
+    """Files of one notebook: outputs/figures/place/notebook_NAME.{png,svg,csv} and outputs/tables/place/NAME.csv.
+
+    Args:
+        outputs: the folder of all results.
+        place: that of the parameter file, for instance "clipart/03_imbalance".
+        notebook: its name, for instance "03_imbalance".
+    """
+
+    def __init__(self, outputs: str | Path, place: str, notebook: str):
+        self.figures = Path(outputs) / "figures" / place
+        self.tables = Path(outputs) / "tables" / place
+        self.notebook = notebook
+
+    def figure(self, figure: Figure, table: pd.DataFrame, name: str) -> None:
+        """Keep a figure, as PNG and as SVG, beside its table."""
+        save_figure(figure, table, self.figures / f"{self.notebook}_{name}")
+
+    def table(self, table: pd.DataFrame, name: str) -> None:
+        """Keep a table without its index."""
+        self.tables.mkdir(parents=True, exist_ok=True)
+        table.to_csv(self.tables / f"{name}.csv", index=False)
