@@ -1,6 +1,7 @@
 """The frozen vision-language transformer (ViLT): embedding, and encoding with prompts at layer b (Eq. 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,23 @@ class LayerPrompts:
     form: str = "input"
 
 
+@dataclass
+class Crossing:
+    """One pass through the backbone, cut off from what is computed before and after it.
+
+    Attributes:
+        entered: tokens and prompts that depend on what learns, `[B, ...]` each.
+        inside: the same as leaves, on which `output` depends and nothing else does.
+        output: `[B, d]`.
+        left: the same as a leaf, which was handed on.
+    """
+
+    entered: list[Tensor]
+    inside: list[Tensor]
+    output: Tensor
+    left: Tensor
+
+
 class Backbone(nn.Module):
     """A frozen ViltModel whose two halves, embedding and encoding, are called apart.
 
@@ -50,12 +68,21 @@ class Backbone(nn.Module):
         self.name, self.content_hash = name, content_hash
         self.dim, self.n_layers = vilt.config.hidden_size, vilt.config.num_hidden_layers
         self.pooler = nn.Sequential(vilt.pooler.dense, nn.Tanh())
-        self._compiled = None
+        self._compiled, self._crossings = None, None
 
     def compile_layers(self) -> "Backbone":
         """Let torch compile its layers on first use, one graph for all lengths; needs a C++ or CUDA compiler."""
         self._compiled = torch.compile(apply_layer, dynamic=True)
         return self
+
+    @contextmanager
+    def cut_off(self) -> Iterator[list[Crossing]]:
+        """Within, each call of `encode` is a `Crossing` of the list, so that gradients can be taken piece by piece."""
+        self._crossings = []
+        try:
+            yield self._crossings
+        finally:
+            self._crossings = None
 
     @property
     def apply_layer(self) -> Callable[..., Tensor]:
@@ -147,7 +174,20 @@ class Backbone(nn.Module):
         text's [CLS] is best left True. The last layer is computed for [CLS] alone: exact, since nothing reads its
         other outputs.
         """
-        hidden, mask, start, prefix = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 1)
+        prompts = self._by_layer(prompts, prompt_layer)
+        if self._crossings is None:
+            return self._encode(text, text_mask, image, image_mask, prompts)
+        entered = [x for x in (text, image, *prompts.by_layer.values()) if x.requires_grad]
+        inside = [x.detach().requires_grad_() for x in entered]
+        leaves = dict(zip(map(id, entered), inside, strict=True))
+        text, image = (leaves.get(id(x), x) for x in (text, image))
+        prompts = LayerPrompts({number: leaves.get(id(x), x) for number, x in prompts.by_layer.items()}, prompts.form)
+        output = self._encode(text, text_mask, image, image_mask, prompts)
+        self._crossings.append(Crossing(entered, inside, output, output.detach().requires_grad_()))
+        return self._crossings[-1].left
+
+    def _encode(self, text, text_mask, image, image_mask, prompts: LayerPrompts) -> Tensor:
+        hidden, mask, start, prefix = self._run_layers(text, text_mask, image, image_mask, prompts, 1)
         layer = self.vilt.encoder.layer[-1]
         return self.vilt.layernorm(self.apply_layer(layer, hidden, mask, slice(start, start + 1), prefix)[:, 0])
 
@@ -161,12 +201,12 @@ class Backbone(nn.Module):
         prompt_layer: int = 1,
     ) -> Tensor:
         """All final outputs [B, n_p + n_t + n_v, d], in the order prompts, text, image; else as `encode`."""
-        hidden, _, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, prompt_layer, 0)
+        prompts = self._by_layer(prompts, prompt_layer)
+        hidden, _, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, 0)
         return self.vilt.layernorm(hidden)
 
-    def _run_layers(self, text, text_mask, image, image_mask, prompts, prompt_layer: int, leave: int):
+    def _run_layers(self, text, text_mask, image, image_mask, prompts: LayerPrompts, leave: int):
         """Run all but the last `leave` layers: hidden states, key mask, position of [CLS], the last layer's prefix."""
-        prompts = self._by_layer(prompts, prompt_layer)
         hidden = torch.cat([text, image], dim=1).to(self.vilt.layernorm.weight.dtype)
         mask = torch.cat([text_mask, image_mask], dim=1).bool()
         start, prefix = 0, None

@@ -9,7 +9,9 @@ count-weighted mean of the first two, so nothing is computed twice.
 * `loop`: one backward pass through everything per group. The readable reference; works for any model.
 * `sub_batch`: one forward and backward pass per group; for models whose samples do not interact.
 
-A fourth, `plain`, is for the compared methods where nothing is aligned: one backward pass for the mean of the batch.
+`crossing` is what becomes of `boundary` for the compared methods that call the backbone on whole batches: whatever they
+compute before it stands in the place of the adapter.
+`plain` is for the compared methods where nothing is aligned: one backward pass for the mean of the batch.
 """
 
 from collections.abc import Callable
@@ -124,6 +126,35 @@ def boundary_form(model: AngaModel, batch: Batch, group: np.ndarray, epoch: int 
     return GroupGradients(_stack(rows, positions), _counts(positions), logits[order], losses[order])
 
 
+def crossing_form(model: Method, batch: Batch, group: np.ndarray, epoch: int = 0) -> GroupGradients:
+    """One pass through the frozen backbone for all groups, per group what lies before and behind it; exact likewise."""
+    parameters = list(model.learned(epoch).values())
+    positions = group_positions(group, batch.rows.device)
+    present = [index for index in positions if len(index)]
+    with model.backbone.cut_off() as crossings:
+        out = model.losses(batch, epoch)
+
+    left = [crossing.left for crossing in crossings]
+    behind = [_gradients([out.total[index].mean()], [*left, *parameters]) for index in present]
+    at_inside = []
+    for crossing, at_left in zip(crossings, zip(*behind, strict=True), strict=False):
+        at_inside += torch.autograd.grad(crossing.output, crossing.inside, sum(at_left)) if crossing.inside else []
+    entered = [tensor for crossing in crossings for tensor in crossing.entered]
+    rows = []
+    for grads, index in zip(behind, present, strict=True):
+        own = [torch.zeros_like(grad).index_copy(0, index, grad[index]) for grad in at_inside]
+        before = _gradients(entered, parameters, own) if entered else [None] * len(parameters)
+        rows.append(_flat(grads[len(left) :], parameters) + _flat(before, parameters))
+    counts = _counts(positions)
+    return GroupGradients(_stack(rows, positions), counts, out.logits.detach(), out.total.detach(), out.terms)
+
+
+def _gradients(outputs, inputs, at_outputs=None) -> list[torch.Tensor]:
+    """Gradients that keep the graph; an input that is not reached has zeros."""
+    grads = torch.autograd.grad(outputs, inputs, at_outputs, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(x) if grad is None else grad for x, grad in zip(inputs, grads, strict=True)]
+
+
 def _through_head(model: AngaModel, batch: Batch, pooled: torch.Tensor, present: list[torch.Tensor]):
     """Per group: gradients of its mean loss at its pooled rows and at the head's parameters; logits and losses."""
     grads, logits, losses = [], [], []
@@ -158,10 +189,13 @@ FORMS = {"boundary": boundary_form, "loop": loop_form, "sub_batch": sub_batch_fo
 def pick_form(config: Config, model: Method, epoch: int) -> Callable[..., GroupGradients]:
     """The config's form where the model is the chain it asks for; the cheapest exact one for any other method.
 
-    Sub-batches would change a loss that couples the samples of a batch; such a method goes through the loop.
+    A method that calls the backbone on whole batches crosses it once. Sub-batches would change a loss that couples the
+    samples of a batch; such a method goes through the loop.
     """
     if isinstance(model, AngaModel):
         return FORMS[config.gradient_form]
     if config.update_rule == "pooled" or epoch < model.pretrain_epochs:
         return plain_form
-    return loop_form if model.couples_samples else sub_batch_form
+    if model.couples_samples:
+        return loop_form
+    return crossing_form if model.whole_batches else sub_batch_form

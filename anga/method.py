@@ -37,12 +37,15 @@ class Method(nn.Module, ABC):
         reads: "tokens" (token batches), "pools" (with the neighbours' tokens and labels) or "pooled" (the frozen
             backbone's outputs, known beforehand: joint, and on each modality alone).
         couples_samples: whether a sample's loss depends on the others of its batch.
+        whole_batches: whether the backbone is only ever called on the whole batch, sample by sample: the gradients of
+            groups then need one pass through it.
         pretrain_epochs: epochs of a first stage, before those of the config; no model of theirs is selected.
         pretrain_subset: what the first stage trains on: "all" or "complete".
     """
 
     reads = "tokens"
     couples_samples = False
+    whole_batches = False
     pretrain_epochs = 0
     pretrain_subset = "all"
 

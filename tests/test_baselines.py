@@ -19,7 +19,7 @@ from anga.baselines import BASELINES, check_method
 from anga.config import Config
 from anga.datasets import Dataset, load_dataset
 from anga.errors import AngaError
-from anga.gradients import FORMS, Group, pick_form
+from anga.gradients import FORMS, Group, crossing_form, pick_form
 from anga.grids import GridFile
 from anga.inputs import INPUT_KNOBS, inputs_key, prepare
 from anga.missing import MISSING_TYPES
@@ -291,11 +291,28 @@ def test_group_gradients_agree_between_forms_and_with_ordinary_training(inputs_o
     assert (counts > 0).all() and (loop.vectors.norm(dim=1) > 0).all()
     close = functools.partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6 * float(plain.vectors.abs().max()))
     close(counts @ loop.vectors / counts.sum(), plain.vectors[0])
-    if not model.couples_samples:
-        split = FORMS["sub_batch"](model, batch, group, epoch)
+    forms = [pick_form(config, model, epoch)] + [FORMS["sub_batch"]] * (not model.couples_samples)
+    for split in (form(model, batch, group, epoch) for form in forms):
         close(split.vectors, loop.vectors)
         close(split.logits, loop.logits)
         close(split.losses, loop.losses)
+
+
+@every_method
+@pytest.mark.parametrize("absent", [None, Group.COMPLETE, Group.ADMITTED])
+def test_where_the_backbone_is_called_on_whole_batches_it_runs_once_for_all_groups(inputs_of, method, absent):
+    config = config_of(method, use_alignment=True)
+    state = TrainingState(config, inputs_of("multiclass", config))
+    if state.model.whole_batches:
+        rows = state.train_rows[:24]
+        group = np.where(mixed_groups(state, rows) == absent, Group.REMAINING, mixed_groups(state, rows))
+        with state.model.backbone.cut_off() as crossings:
+            state.model.losses(state.make_batch(rows), 0)
+        assert all(len(tensor) == 24 for crossing in crossings for tensor in crossing.entered)
+        vectors = [form(state.model, state.make_batch(rows), group).vectors for form in (crossing_form, FORMS["loop"])]
+        torch.testing.assert_close(*vectors, rtol=1e-3, atol=1e-5)
+    else:
+        assert pick_form(config, state.model, state.first_epoch) is not crossing_form
 
 
 @every_method

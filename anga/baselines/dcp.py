@@ -74,6 +74,8 @@ class DynamicPrompts(nn.Module):
 class DeepCorrelatedPrompting(Method):
     """Correlated, common and dynamic prompts before the joint sequence."""
 
+    whole_batches = True
+
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)
         options, dim = read_options(Options, config), backbone.dim

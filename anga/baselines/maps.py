@@ -53,6 +53,8 @@ class Options:
 class MissingAwarePrompts(Method):
     """Prompts `[3, layers, n_p, d]`, one set per missing state."""
 
+    whole_batches = True
+
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)
         options = read_options(Options, config)

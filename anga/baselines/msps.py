@@ -61,6 +61,8 @@ class Options:
 class ModalitySpecificPrompts(Method):
     """Prompts of the text and of the image `[layers, n_p, d]` each."""
 
+    whole_batches = True
+
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)
         options = read_options(Options, config)

@@ -122,6 +122,7 @@ class Ragpt(Method):
     """Generators of what can be missing, prompts from what was retrieved, and a head."""
 
     reads = "pools"
+    whole_batches = True
 
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)

@@ -57,6 +57,8 @@ class Options:
 class SynergisticPrompting(Method):
     """Dynamic plus static prompts, handed from layer to layer."""
 
+    whole_batches = True
+
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)
         options, dim = read_options(Options, config), backbone.dim
