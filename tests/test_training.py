@@ -348,7 +348,7 @@ def test_ranks_at_the_epochs_start_come_from_the_model_as_it_then_is(binary_worl
     inputs = binary_world.inputs(config)
     rows = inputs.dataset.rows("train")
     lacking = rows[~inputs.table.complete[rows]]
-    monkeypatch.setattr("anga.training_state.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("anga.training_state.rows_per_call", lambda device: 7)
     assign, seen = TrainingState.assign_groups, []
 
     def watched(state):
