@@ -14,6 +14,7 @@ TABLES = ROOT / "outputs" / "reference" / "tables"
 TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
+SUBSETS = ["all", "complete", "reconstructed"]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
 
 
@@ -44,7 +45,17 @@ def changes() -> str:
     return _over_rates(table, ["task", "step", "subset"])
 
 
-BLOCKS = {block.__name__: block for block in (table2, gaps, changes)}
+def lengths() -> str:
+    """What alignment adds to group means at 70 %, by the epochs that training may take."""
+    table = _with_metrics(_read("epochs_differences", "06_sensitivity"))
+    rows = []
+    for key, part in table.groupby(["task", "epochs"], sort=False):
+        part = part.set_index("subset")
+        rows.append([*key, *(_interval(part.loc[subset], "+.3f") for subset in SUBSETS)])
+    return _markdown(["task", "epochs at most", *(f"{subset} test samples" for subset in SUBSETS)], rows)
+
+
+BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths)}
 
 
 def filled(readme: str) -> str:
@@ -58,13 +69,18 @@ def _read(name: str, place: str) -> pd.DataFrame:
 
 def _over_rates(table: pd.DataFrame, names: list[str]) -> str:
     """One row per combination of names, one column per missing rate."""
-    table = table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS))
+    table = _with_metrics(table)
     rates = sorted(table["missing_rate"].unique())
     rows = []
     for key, part in table.groupby(names, sort=False):
         part = part.set_index("missing_rate")
         rows.append([*key, *(_interval(part.loc[rate], "+.3f") for rate in rates)])
     return _markdown([*names, *(f"{rate:.0%}" for rate in rates)], rows)
+
+
+def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """The table and a column task, "clipart-pairs, AUROC"."""
+    return table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS))
 
 
 def _interval(row: pd.Series, form: str) -> str:
