@@ -25,7 +25,7 @@
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes a quarter of an hour with the quick file and about eight hours with the full one, most of it
+#   there. Training takes five to ten minutes with the quick file and about eight hours with the full one, most of it
 #   for methods that run the backbone in every step; a GPU makes these much faster.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
@@ -363,7 +363,7 @@ keep(comparison.published_orders(tally.reset_index(), note), tally.reset_index()
 
 # %%
 counts = claims["verdict"].value_counts()
-print(f"Of {len(claims)} published orders", ", ".join(f"{counts.get(v, 0)} {v}" for v in comparison.VERDICTS) + ".")
+print(f"{len(claims)} published orders:", ", ".join(f"{v} {counts.get(v, 0)}" for v in comparison.VERDICTS) + ".")
 for word in ("holds", "reversed"):
     widest = claims[claims["verdict"] == word].assign(size=lambda t: t["mean"].abs()).nlargest(5, "size")
     for row in widest.itertuples():
@@ -377,7 +377,7 @@ for word in ("holds", "reversed"):
 # %%
 def check(statement, chosen):
     found = claims[chosen]["verdict"].value_counts()
-    said = ", ".join(f"{found.get(v, 0)} {v}" for v in comparison.VERDICTS)
+    said = ", ".join(f"{v} {found.get(v, 0)}" for v in comparison.VERDICTS)
     print(f"{statement}: {said}." if chosen.any() else f"{statement}: no runs.")
 
 

@@ -308,7 +308,8 @@ def test_where_the_backbone_is_called_on_whole_batches_it_runs_once_for_all_grou
         group = np.where(mixed_groups(state, rows) == absent, Group.REMAINING, mixed_groups(state, rows))
         with state.model.backbone.cut_off() as crossings:
             state.model.losses(state.make_batch(rows), 0)
-        assert all(len(tensor) == 24 for crossing in crossings for tensor in crossing.entered)
+        (crossing,) = crossings
+        assert all(len(tensor) == 24 for tensor in crossing.entered)
         vectors = [form(state.model, state.make_batch(rows), group).vectors for form in (crossing_form, FORMS["loop"])]
         torch.testing.assert_close(*vectors, rtol=1e-3, atol=1e-5)
     else:
