@@ -70,8 +70,10 @@ class Method(nn.Module, ABC):
         return self.trainable()
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What learns in any stage, by name."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+        """What learns in any stage, by name; the frozen backbone is not searched, as every step asks."""
+        parts = [self.named_parameters(recurse=False)]
+        parts += [part.named_parameters(name) for name, part in self.named_children() if part is not self.backbone]
+        return {name: p for part in parts for name, p in part if p.requires_grad}
 
     def kept(self) -> dict[str, torch.Tensor]:
         """A copy of the state without the frozen backbone: parameters and buffers, by name."""

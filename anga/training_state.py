@@ -58,7 +58,7 @@ class TrainingState:
                 "lower missing_rate, or choose another method."
             )
         rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        self.optimizer = torch.optim.AdamW(learned, **rates, fused=self.device.type == "cuda")
+        self.optimizer = torch.optim.AdamW(learned, **rates, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.aligner = GradientAligner(learned, config.cos_threshold, config.update_base, config.update_rule)
 
