@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +14,13 @@ from anga.config import Config
 from anga.errors import AngaError
 from anga.evaluation import METRIC_NAMES
 from anga.grids import SUBSETS, GridFile
-from anga.inputs import load_config_dataset
+from anga.inputs import inputs_key, load_config_dataset
 from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet, Params, variant_configs
 from anga.report import write_report
 from anga.result import Result
 from anga.runs import run_folder
 from anga.statistics import summarise
-from anga.workers import SECONDS_PER_EPOCH, run_all, runs_backbone, worker_slots
+from anga.workers import SECONDS_PER_EPOCH, SECONDS_PER_INPUTS, run_all, runs_backbone, worker_slots
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
@@ -106,28 +107,37 @@ def plan(study: ParameterSet, outputs: str | Path) -> pd.DataFrame:
     A run that several jobs share counts, and takes time, in the first of them only.
     """
     folders = {config: run_folder(config, outputs)[0] for config in study.configs()}
-    seconds = _seconds_per_epoch(folders)
+    per_epoch = _seconds_per_epoch(folders)
     rows, seen = [], set()
     for job, configs in study.jobs().items():
         new = [config for config in dict.fromkeys(configs) if config not in seen]
         seen.update(new)
         todo = [config for config in new if not folders[config].exists()]
-        left = sum(config.epochs * seconds[runs_backbone(config)] for config in todo)
+        left = sum(config.epochs * per_epoch(config) for config in todo)
+        left += SECONDS_PER_INPUTS * len({inputs_key(config) for config in todo if not runs_backbone(config)})
         rows.append({"job": job, "runs": len(new), "finished": len(new) - len(todo), "minutes": left / 60})
     workers = len(worker_slots(len(folders)))
     return pd.DataFrame(rows).assign(minutes=lambda table: table["minutes"] / workers)
 
 
-def _seconds_per_epoch(folders: dict[Config, Path]) -> dict[bool, float]:
-    """Mean seconds per epoch over the finished runs, by `runs_backbone`."""
+def _seconds_per_epoch(folders: dict[Config, Path]) -> Callable[[Config], float]:
+    """What an epoch of a run takes: the mean over finished runs of its kind, or a first guess."""
     known = defaultdict(list)
     for config, folder in folders.items():
         if folder.exists():
             seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
-            known[runs_backbone(config)].append(seconds / config.epochs)
-    return {
-        kind: sum(known[kind]) / len(known[kind]) if known[kind] else SECONDS_PER_EPOCH[kind] for kind in (True, False)
-    }
+            known[_kind(config)].append(seconds / config.epochs)
+
+    def seconds(config: Config) -> float:
+        own = known.get(_kind(config))
+        return sum(own) / len(own) if own else SECONDS_PER_EPOCH[runs_backbone(config)]
+
+    return seconds
+
+
+def _kind(config: Config) -> tuple:
+    """Equal for runs whose epochs take about as long."""
+    return config.method, config.use_alignment, runs_backbone(config)
 
 
 def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, workers: int | None = None) -> Path:

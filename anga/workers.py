@@ -28,6 +28,7 @@ WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
 GPU_MEMORY_PER_WORKER = 24  # GB: what a full-size backbone takes at batch 64, with its token bank
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
 SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # by `runs_backbone`, on one core: a first guess
+SECONDS_PER_INPUTS = 8.0  # the frozen outputs that runs with the same inputs share, on one core
 WORTH_A_POOL = 60  # seconds; starting workers costs about ten
 
 Failures = dict[Config, str]  # what did not train -> its traceback

@@ -132,6 +132,20 @@ def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, 
     assert "11 runs, 11 finished" in capsys.readouterr().out
 
 
+def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project):
+    study = ParameterSet.read("params/tiny")
+    (grid,) = (configs for job, configs in study.jobs().items() if "03_grid" in job)
+    for config in grid:
+        if config.missing_rate == 0.5:
+            folder = run_folder(config, "outputs")[0]
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text(json.dumps({"seconds": 90 if config.use_alignment else 30}))
+    table = plan(study, "outputs").set_index("job")
+    (row,) = (table.loc[job] for job in table.index if "03_grid" in job)
+    seconds = row["minutes"] * 60 * len(workers.worker_slots(11))
+    assert seconds == pytest.approx(90 + 30 + workers.SECONDS_PER_INPUTS), "one run of each kind, on one table"
+
+
 def test_workers_must_be_some(capsys):
     assert main(["reproduce", "--workers", "0"]) == 1
     assert "--workers: must be at least 1" in capsys.readouterr().err
