@@ -139,6 +139,7 @@ def _work_here(groups: list[list[Config]], outputs, device: str, report: Callabl
 def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report: Callable[[], None]) -> Failures:
     """Train groups on one worker process per slot. Where a worker dies, what was under way counts as failed."""
     failures, waiting = {}, list(groups)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch takes large pages, where Linux lends them: 5-15 % faster
     while waiting:
         threads = max(1, cores() // len(slots))
         context = multiprocessing.get_context(START_METHOD)
