@@ -25,7 +25,7 @@
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes five to ten minutes with the quick file and about eight hours with the full one, most of it
+#   there. Training takes five to ten minutes with the quick file and about seven hours with the full one, most of it
 #   for methods that run the backbone in every step; a GPU makes these much faster.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
