@@ -76,6 +76,20 @@ def test_attention_sums_to_one_for_each_class_and_is_zero_on_what_is_missing(sta
     assert not torch.allclose(weights[:, 0], weights[:, 1])
 
 
+def test_attention_equals_that_of_keys_written_out(state, batch):
+    model, batch = deepcopy(state.model).double(), in_double(batch)
+    features = model.features(batch)
+    weights, attended = model.attention(features)
+    query, value = model.attend(features.all).chunk(2, -1)
+    for i in range(10):
+        has = features.has[i]
+        asked = query[i][has].mean(0)
+        for c, key in enumerate(model.key.weight.unflatten(0, (model.n_classes, -1)).mT):
+            scores = features.all[i][has] @ key.T @ asked / len(asked) ** 0.5
+            assert torch.allclose(weights[i, c][has], scores.softmax(0))
+            assert torch.allclose(attended[i, c], scores.softmax(0) @ value[i][has])
+
+
 def test_a_class_reads_its_own_representation_alone(state, batch):
     model = state.model
     attended = model.attention(model.features(batch))[1]
@@ -145,6 +159,6 @@ def test_impossible_options_are_refused(binary_world, options):
 def test_the_documented_count(binary_world):
     config = tiny_config(method="drfuse")
     model, d, k, n = build_model(config, binary_world.inputs(config)), 16, 2, 256
-    wanted = 4 * n * (d + 1) + 4 * n * (n + 1) + n * (5 * n + 4) + (k + 2) * n * (n + 1)
+    wanted = 4 * n * (d + 1) + 4 * n * (n + 1) + n * (5 * n + 4) + 2 * n * (n + 1) + k * n * n
     wanted += 3 * k * (n + 1) + d * (n + 3) + (d + k) * (d + 1)
     assert sum(p.numel() for p in model.trainable().values()) == wanted

@@ -16,13 +16,13 @@ records and a ResNet for X-rays, are two layers on the frozen backbone's output 
 reads, for each class, the backbone's joint output plus f_c, projected and normalised (`make_fusion`): no method is
 denied the backbone's own fusion; class c is its c-th logit. With exclusive labels a feature's loss is the same for all
 classes. Terms count per sample, over what it has, divergence and ranking over complete samples; they are averaged over
-all samples, not over pairs, so that samples do not touch each other. Ranking is, as in the released code, a mean over
-the comparisons that are violated, here of a sample. The released divergence has the terms of p but not of 1 - p; here
-it is that of Bernoulli distributions, summed over entries.
+all samples, not over pairs, so that samples do not touch each other. Keys have no bias: softmax cancels it. Ranking is,
+as in the released code, a mean over the comparisons that are violated, here of a sample. The released divergence has
+the terms of p but not of 1 - p; here it is that of Bernoulli distributions, summed over entries.
 Left out: dropout, and a modality classifier that the released code builds and never calls.
 
 Learnable parameters, n = n_h: 4n (d + 1) + 4n (n + 1) of the encoders, n (5n + 4) of the shared projection,
-(k + 2) n (n + 1) of the attention, 3k (n + 1) of the single features' classifiers, d (n + 3) of the projection to the
+2n (n + 1) + k n^2 of the attention, 3k (n + 1) of the single features' classifiers, d (n + 3) of the projection to the
 head, and the head's (d + k)(d + 1).
 """
 
@@ -95,7 +95,7 @@ class DrFuse(Method):
         self.shared = nn.ModuleList(_encoder(d, n) for _ in range(2))
         projection = [nn.Linear(n, 2 * n), nn.ReLU(), nn.Linear(2 * n, n), nn.ReLU(), nn.Linear(n, n)]
         self.project = nn.Sequential(*projection)
-        self.attend = nn.Linear(n, (2 + n_classes) * n)
+        self.attend, self.key = nn.Linear(n, 2 * n), nn.Linear(n, n_classes * n, bias=False)
         self.alone = nn.ModuleList(nn.Linear(n, n_classes) for _ in range(3))
         self.fuse = make_fusion(n, d)
         self.head = make_head(config, backbone, n_classes)
@@ -113,11 +113,15 @@ class DrFuse(Method):
         return Features(shared, _wide(distinct), every, has)
 
     def attention(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Weights w_c `[B, k, 3]`, zero on what is missing, and f_c `[B, k, n_h]`."""
-        query, value, *keys = self.attend(features.all).chunk(2 + self.n_classes, -1)
+        """Weights w_c `[B, k, 3]`, zero on what is missing, and f_c `[B, k, n_h]`.
+
+        Keys W_c x are never made: q . W_c x is (W_c^T q) . x, one projection of the query in the place of three.
+        """
+        query, value = self.attend(features.all).chunk(2, -1)
         has = features.has[..., None]
         query = (query * has).sum(1) / has.sum(1)
-        scores = torch.einsum("bn,bcfn->bcf", query, torch.stack(keys, 1)) / math.sqrt(query.shape[-1])
+        by_class = self.key(query).unflatten(-1, (self.n_classes, -1))  # W_c^T q
+        scores = by_class @ features.all.to(by_class.dtype).mT / math.sqrt(query.shape[-1])
         weights = _wide(scores).masked_fill(~features.has[:, None], -math.inf).softmax(-1)
         return weights, weights.to(value.dtype) @ value
 
