@@ -1,6 +1,6 @@
 """The frozen vision-language transformer (ViLT): embedding, and encoding with prompts at layer b (Eq. 1)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anga.checkpoints import EMBEDDED, content_hash, embedded_folder, hub_folder
 from anga.errors import AngaError
-from anga.layer import apply_layer
+from anga.layer import apply_layer, rows_to_pack
 from anga.stem import load_hybrid
 
 HUB_FILES = [["*.json", "*.txt", weights] for weights in ("*.safetensors", "pytorch_model.bin")]
@@ -84,10 +84,9 @@ class Backbone(nn.Module):
         finally:
             self._crossings = None
 
-    @property
-    def apply_layer(self) -> Callable[..., Tensor]:
-        """What computes a layer."""
-        return self._compiled or apply_layer
+    def apply_layer(self, layer: nn.Module, hidden: Tensor, mask: Tensor, **options) -> Tensor:
+        """A layer's output `[B, L or len(rows), d]`; see `anga.layer.apply_layer`."""
+        return (self._compiled or apply_layer)(layer, hidden, mask, packed=rows_to_pack(mask), **options)
 
     @classmethod
     def from_name(cls, name: str) -> "Backbone":
@@ -188,8 +187,8 @@ class Backbone(nn.Module):
 
     def _encode(self, text, text_mask, image, image_mask, prompts: LayerPrompts) -> Tensor:
         hidden, mask, start, prefix = self._run_layers(text, text_mask, image, image_mask, prompts, 1)
-        layer = self.vilt.encoder.layer[-1]
-        return self.vilt.layernorm(self.apply_layer(layer, hidden, mask, slice(start, start + 1), prefix)[:, 0])
+        layer, cls = self.vilt.encoder.layer[-1], slice(start, start + 1)
+        return self.vilt.layernorm(self.apply_layer(layer, hidden, mask, rows=cls, prefix=prefix)[:, 0])
 
     def encode_tokens(
         self,
@@ -200,7 +199,10 @@ class Backbone(nn.Module):
         prompts: Tensor | LayerPrompts | None = None,
         prompt_layer: int = 1,
     ) -> Tensor:
-        """All final outputs [B, n_p + n_t + n_v, d], in the order prompts, text, image; else as `encode`."""
+        """All final outputs [B, n_p + n_t + n_v, d], in the order prompts, text, image; else as `encode`.
+
+        Those of tokens whose mask is False mean nothing.
+        """
         prompts = self._by_layer(prompts, prompt_layer)
         hidden, _, _, _ = self._run_layers(text, text_mask, image, image_mask, prompts, 0)
         return self.vilt.layernorm(hidden)

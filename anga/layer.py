@@ -4,20 +4,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ROUND = 128  # packed rows come in multiples of it, so that kernels made for one shape serve many batches
+
+
+def rows_to_pack(mask: Tensor) -> Tensor | None:
+    """Which of B * L positions a layer need compute, int64 `[n]`: those where mask `[B, L]` is True, and as many others
+    as make a round number. None where that gains nothing: if few are masked, or on a GPU, which would have to wait for
+    the number."""
+    if mask.device.type != "cpu":
+        return None
+    n = -(-int(mask.sum()) // ROUND) * ROUND
+    return None if n > 0.9 * mask.numel() else (~mask.flatten()).byte().argsort(stable=True)[:n]
+
 
 def apply_layer(
-    layer: nn.Module, hidden: Tensor, mask: Tensor, rows: slice = slice(None), prefix: Tensor | None = None
+    layer: nn.Module,
+    hidden: Tensor,
+    mask: Tensor,
+    rows: slice = slice(None),
+    prefix: Tensor | None = None,
+    packed: Tensor | None = None,
 ) -> Tensor:
     """One pre-norm layer of `transformers` on hidden [B, L, d], for the query positions `rows` only.
 
     A prefix [B, 2 m, d] adds m keys, its first half, and m values, its second half, that every query sees.
+    `packed` (of `rows_to_pack`) names the positions to compute; the outputs of all others are zero.
     """
-    attention = layer.attention.attention
-    normed = layer.layernorm_before(hidden)
-    if normed.device.type == "cpu" or rows != slice(None):
-        query, key, value = attention.query(normed[:, rows]), attention.key(normed), attention.value(normed)
+    attention, every = layer.attention.attention, rows == slice(None)
+    states = _pack(hidden, packed)
+    normed = layer.layernorm_before(states)
+    if normed.device.type == "cpu" or not every:
+        asking = normed if every else layer.layernorm_before(hidden[:, rows])
+        query, key, value = attention.query(asking), attention.key(normed), attention.value(normed)
     else:
         query, key, value = _project_at_once(attention, normed)
+    size = hidden.shape[:2]
+    key, value = _unpack(key, packed, size), _unpack(value, packed, size)
+    query = _unpack(query, packed, size) if every else query
     if prefix is not None:
         more_keys, more_values = prefix.to(key.dtype).chunk(2, dim=1)
         key, value = torch.cat([more_keys, key], dim=1), torch.cat([more_values, value], dim=1)
@@ -26,9 +49,23 @@ def apply_layer(
     def heads(projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
-    context = _attend(heads(query), heads(key), heads(value), mask)
-    attended = layer.attention.output.dense(context.transpose(1, 2).flatten(2)) + hidden[:, rows]
-    return layer.output(layer.intermediate(layer.layernorm_after(attended)), attended)
+    context = _attend(heads(query), heads(key), heads(value), mask).transpose(1, 2).flatten(2)
+    context, states = (_pack(context, packed), states) if every else (context, hidden[:, rows])
+    attended = layer.attention.output.dense(context) + states
+    output = layer.output(layer.intermediate(layer.layernorm_after(attended)), attended)
+    return _unpack(output, packed, size) if every else output
+
+
+def _pack(padded: Tensor, packed: Tensor | None) -> Tensor:
+    """Some rows of [B, L, d] as [n, d]."""
+    return padded if packed is None else padded.flatten(0, 1).index_select(0, packed)
+
+
+def _unpack(rows: Tensor, packed: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """[n, d] back in [B, L, d], zero elsewhere."""
+    if packed is None:
+        return rows
+    return rows.new_zeros(size[0] * size[1], rows.shape[-1]).index_copy(0, packed, rows).unflatten(0, size)
 
 
 def _project_at_once(attention: nn.Module, normed: Tensor) -> tuple[Tensor, ...]:

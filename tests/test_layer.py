@@ -5,7 +5,8 @@ import torch
 from tiny_world import make_backbone
 
 import anga.layer
-from anga.layer import apply_layer
+from anga.backbone import LayerPrompts
+from anga.layer import apply_layer, rows_to_pack
 
 N_KEYS = 7
 
@@ -60,6 +61,59 @@ def test_three_projections_at_once_equal_three_projections(layer):
         found.append([*projected, *torch.autograd.grad(loss, tokens)])
     for apart, at_once in zip(*found, strict=True):
         torch.testing.assert_close(at_once, apart, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("multiple", [1, 4])
+@pytest.mark.parametrize("rows, prefix", [(slice(None), None), (slice(0, 1), None), (slice(None), 4)])
+def test_packed_rows_change_nothing_that_is_seen(layer, monkeypatch, rows, prefix, multiple):
+    monkeypatch.setattr(anga.layer, "ROUND", multiple)
+    mask = padded_mask()
+    packed = rows_to_pack(mask)
+    assert len(packed) % multiple == 0 and mask.sum() <= len(packed) < mask.numel()
+    found = []
+    for chosen in (None, packed):
+        hidden = random(3, N_KEYS, 16).requires_grad_()
+        more = None if prefix is None else random(3, prefix, 16).requires_grad_()
+        output = apply_layer(layer, hidden, mask, rows, more, chosen)[mask[:, rows]]
+        weighed = (output * random(*output.shape, seed=5)).sum()
+        found.append([output, *torch.autograd.grad(weighed, [x for x in (hidden, more) if x is not None])])
+    for dense, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=0, atol=1e-12)
+
+
+def test_what_is_not_packed_comes_out_as_zero(layer, monkeypatch):
+    monkeypatch.setattr(anga.layer, "ROUND", 1)
+    mask = padded_mask()
+    output = apply_layer(layer, random(3, N_KEYS, 16), mask, packed=rows_to_pack(mask))
+    assert torch.equal(output.abs().sum(-1) > 0, mask)
+
+
+@pytest.mark.parametrize("form", ["input", "deep", "attention"])
+def test_a_backbone_packs_and_gives_the_same(monkeypatch, form):
+    """Also where prompts join, which are never masked."""
+    backbone, asked = make_backbone().double(), []
+    text, image, mask = random(3, 5, 16), random(3, 4, 16, seed=1), random(3, 9, seed=2) > 0
+    mask[:, 0] = True
+    prompts = {i: random(3, 2, 16, seed=i).requires_grad_() for i in (1, 2)}
+
+    def run():
+        output = backbone.encode(text, mask[:, :5], image, mask[:, 5:], LayerPrompts(prompts, form))
+        return [output, *torch.autograd.grad(output.square().sum(), list(prompts.values()))]
+
+    dense = run()
+    monkeypatch.setattr(anga.layer, "ROUND", 1)
+    monkeypatch.setattr(anga.backbone, "rows_to_pack", lambda m: asked.append(rows_to_pack(m)) or asked[-1])
+    for ours, expected in zip(run(), dense, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+    assert any(packed is not None for packed in asked)
+
+
+def test_nothing_is_packed_where_it_gains_nothing():
+    few, none = torch.ones(64, 40, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    few[:, :2] = False
+    assert rows_to_pack(few) is None and rows_to_pack(none) is None
+    few[:, :20] = False
+    assert len(rows_to_pack(few)) == 64 * 20 and rows_to_pack(few.to("meta")) is None
 
 
 @pytest.mark.parametrize("rows, prefix", [(slice(None), None), (slice(2, 3), None), (slice(None), 4)])
