@@ -84,7 +84,7 @@ class Config:
     warmup: float = _knob(0.1, low=0, high=1)  # fraction of all steps with a rising rate; then linear decay to 0
     patience: int = _knob(10, low=1)  # epochs without a better validation score before stopping
     train_seed: int = _knob(0, low=0)  # initial weights and the order of samples
-    precision: str = _knob("float32", "float32", "bfloat16")  # of the forward pass; gradients are aligned in float32
+    precision: str = _knob("float32", "float32", "bfloat16", "auto")  # of forward passes; auto: bfloat16 if it pays
     compile_layers: bool = _knob(False, identity="changed")  # the backbone's, with torch.compile: pays for big ones
     device: str = _knob("auto", identity="never")  # auto, cpu, cuda, cuda:1, ...
 

@@ -25,6 +25,8 @@ INPUT_KNOBS = (
     *("use_retrieval", "top_k", "memory_bank", "integer_mask"),
 )
 
+BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of x86 and ARM, as torch names them
+
 
 @dataclass
 class Inputs:
@@ -125,3 +127,17 @@ def pick_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
         raise AngaError(f"device: {name!r} is not available here; use auto or cpu.") from None
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """The precision a config names; "auto" takes bfloat16 where the device has units for its products.
+
+    Without them products are emulated: a tenth of float32's speed on an AVX2 processor.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = any(torch.cpu.get_capabilities().get(units) for units in BFLOAT16_UNITS)
+    return "bfloat16" if native else "float32"

@@ -22,7 +22,7 @@ class PooledBatches:
     Args:
         inputs: keeps the outputs, so that runs on the same inputs share them.
         make_batch: makes batches of tokens, without pools.
-        precision: the config's.
+        precision: of the forward pass, float32 or bfloat16.
         autocast: the context of a forward pass.
         alone: whether each modality's output on itself alone is wanted as well.
     """

@@ -18,7 +18,7 @@ from anga.baselines import check_method
 from anga.checkpoints import EMBEDDED, content_hash, embedded_folder
 from anga.config import Config
 from anga.errors import AngaError
-from anga.inputs import Inputs, load_config_dataset, pick_device
+from anga.inputs import Inputs, load_config_dataset, pick_device, pick_precision
 from anga.result import Result
 from anga.training import train
 
@@ -93,6 +93,7 @@ def provenance(config: Config | None = None, data_hash: str | None = None) -> di
         facts |= {
             "device": name,
             "threads": torch.get_num_threads(),
+            "precision": pick_precision(config.precision, device),
             "config": config.identity(),
             "data": data_hash,
         }

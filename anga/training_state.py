@@ -14,7 +14,7 @@ from anga.curriculum import admit, anchor_ratio, prediction_entropy
 from anga.errors import AngaError
 from anga.evaluation import score_subsets
 from anga.gradients import Group, GroupGradients, pick_form
-from anga.inputs import Inputs
+from anga.inputs import Inputs, pick_precision
 from anga.model import build_model
 from anga.pooled import PooledBatches, rows_per_call
 from anga.result import Result, peak_memory_mb
@@ -29,10 +29,11 @@ class TrainingState:
         self.identity = config.identity() + inputs.dataset.content_hash
         self.train_rows = inputs.training_rows(config.train_subset)
         self.model, self.device = build_model(config, inputs), inputs.bank.device
+        self.precision = pick_precision(config.precision, self.device)
         self.make_batch = inputs.batch_maker(with_pools=self.model.reads == "pools")
         if self.model.reads == "pooled":
             alone = config.method != "anga"
-            self.make_batch = PooledBatches(inputs, self.make_batch, config.precision, self.autocast, alone)
+            self.make_batch = PooledBatches(inputs, self.make_batch, self.precision, self.autocast, alone)
         self.first_epoch = self.model.pretrain_epochs  # of the stage whose models are validated
         self.last_epoch = self.first_epoch + config.epochs
         self.entropy = np.full(len(self.dataset), np.nan, np.float32)
@@ -80,8 +81,8 @@ class TrainingState:
             yield order[start : start + self.config.batch_size]
 
     def autocast(self):
-        """bfloat16 for the forward pass if the config wants it; what is aligned is float32 either way."""
-        if self.config.precision == "float32":
+        """bfloat16 for the forward pass, or nothing; what is aligned is float32 either way."""
+        if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

@@ -5,12 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tiny_world import tiny_config
 
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
-from anga.inputs import load_config_dataset, pick_device
+from anga.inputs import load_config_dataset, pick_device, pick_precision
 from anga.parameters import ParameterSet, Params
 
 # Another allowed value for every knob.
@@ -240,6 +241,27 @@ def test_an_absent_device_is_named(name):
     with pytest.raises(AngaError, match=f"device: '{name}'"):
         pick_device(name)
     assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "units, expected",
+    [
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, "float32"),
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": True}, "bfloat16"),
+        ({"architecture": "arm64", "bf16": True}, "bfloat16"),
+        ({}, "float32"),
+    ],
+)
+def test_automatic_precision_follows_the_processor(monkeypatch, units, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    assert pick_precision("auto", torch.device("cpu")) == expected
+    assert [pick_precision(name, torch.device("cpu")) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+def test_automatic_precision_follows_the_gpu(monkeypatch):
+    for native in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
+        assert pick_precision("auto", torch.device("cuda")) == ("bfloat16" if native else "float32")
 
 
 def test_an_unknown_data_set_is_named():

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from tiny_world import tiny_config
 
+import anga.training_state
 from anga.aligner import Case
 from anga.curriculum import anchor_ratio
 from anga.errors import AngaError
@@ -280,6 +281,13 @@ def test_half_precision_stays_near_single_precision(world):
     logits = [result.predictions.filter(like="logit") for result in (half, single)]
     np.testing.assert_allclose(*logits, atol=0.15)
     assert not np.array_equal(*logits)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_automatic_precision_is_one_of_the_two(world, monkeypatch, precision):
+    monkeypatch.setattr(anga.training_state, "pick_precision", lambda *_: precision)
+    automatic, asked = (fit(world, precision=name, epochs=1) for name in ("auto", precision))
+    pd.testing.assert_frame_equal(automatic.predictions, asked.predictions)
 
 
 # --- what is kept equal between methods
