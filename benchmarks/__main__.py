@@ -6,7 +6,7 @@ import time
 import torch
 
 from anga.inputs import pick_device
-from benchmarks import aligned_step, epochs, kernels, pipeline, retrieval
+from benchmarks import aligned_step, epochs, kernels, pipeline, prompt_step, retrieval
 from benchmarks.peak import print_peak
 from benchmarks.timing import machine
 
@@ -26,7 +26,7 @@ def main() -> None:
     peaks = print_peak(device, options.quick)
     print("Medians of interleaved repeats; ratios are taken within each round. MFU: operations of the step's matrix")
     print("products, per second, over the measured peak. Peak memory: what the call adds, in a process of its own.")
-    for benchmark in (aligned_step, kernels, retrieval, pipeline):
+    for benchmark in (aligned_step, prompt_step, kernels, retrieval, pipeline):
         benchmark.main(words, peaks)
     epochs.main(words + ["--full"] * options.full)
     print(f"\n{time.perf_counter() - start:.0f} s in all")

@@ -10,17 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
+import anga.backbone
 from anga.adapter import PooledCrossAttention
 from anga.aligner import GradientAligner
 from anga.gradients import FORMS
 from anga.inputs import pick_device
+from anga.layer import rows_to_pack
 from anga.method import sample_losses
 from anga.model import AngaModel
 from anga.tokens import Batch
 from benchmarks.flops import forward_flops, step_flops
 from benchmarks.models import SIZES, Size, make_batches, make_config, make_groups, make_model
 from benchmarks.peak import matmul_rate
-from benchmarks.timing import Seconds, interleave, peak_in_child, print_table, report_peak
+from benchmarks.timing import Seconds, interleave, peak_in_child, print_table, report_peak, with_replaced
 
 NAIVE, PLAIN, ALIGNED = "plain step, written out", "plain step", "aligned step, boundary form"
 REPEATS = {"tiny": 2, "mini-vilt": 15, "ViLT-B/32": 3}
@@ -45,7 +47,7 @@ class WrittenOutAttention(nn.Module):
 
 
 class WrittenOutModel(AngaModel):
-    """The model without its shortcuts: Eq. 16 as printed, and the last layer computed for all tokens."""
+    """The model without its shortcuts: Eq. 16 as printed, and the last layer computed for all tokens (see `padded`)."""
 
     def __init__(self, model: AngaModel):
         super().__init__(make_config(), model.backbone, model.head[-1].out_features)
@@ -57,6 +59,18 @@ class WrittenOutModel(AngaModel):
     def encode(self, batch: Batch, prompts: torch.Tensor) -> torch.Tensor:
         tokens = batch.text, batch.text_mask, batch.image, batch.image_mask
         return self.backbone.encode_tokens(*tokens, prompts, self.prompt_layer)[:, prompts.shape[1]]
+
+
+def skipped_tokens(batch: Batch) -> float:
+    """How many masked tokens of a sample, in the mean, the layers pass over (prompts change it by a rounding)."""
+    mask = torch.cat([batch.text_mask, batch.image_mask], dim=1)
+    rows = rows_to_pack(mask)
+    return 0.0 if rows is None else (mask.numel() - len(rows)) / len(mask)
+
+
+def padded(step: Callable[[], None]) -> Callable[[], None]:
+    """The step with masked tokens computed, as if nobody knew that they are."""
+    return with_replaced(step, anga.backbone, "rows_to_pack", lambda mask: None)
 
 
 @dataclass(frozen=True)
@@ -77,9 +91,10 @@ def make_variants(size: Size, device: torch.device, precision: str = "float32") 
     model, n = make_model(size, device), size.batch(device)
     batch = make_batches(model, size, n, device)(np.arange(n))
     size, group = replace(size, n_text=batch.text.shape[1]), make_groups(n)
+    counts = {"size": size, "n_samples": n, "skipped": skipped_tokens(batch)}
 
     def plain(model: AngaModel) -> Callable[[], None]:
-        optimizer = torch.optim.AdamW(model.trainable().values(), lr=1e-5)
+        optimizer = torch.optim.AdamW(model.trainable().values(), lr=1e-5, fused=True)
 
         def step() -> None:
             optimizer.zero_grad()
@@ -99,12 +114,12 @@ def make_variants(size: Size, device: torch.device, precision: str = "float32") 
         return make_aligned(model, lambda: batch, group, precision, form)
 
     return {
-        NAIVE: Step(plain(WrittenOutModel(model)), step_flops(size, n, naive=True)),
-        PLAIN: Step(plain(model), step_flops(size, n)),
-        ALIGNED: Step(aligned("boundary"), step_flops(size, n)),
-        "aligned step, sub-batches": Step(aligned("sub_batch"), step_flops(size, n)),
-        "aligned step, retained graph": Step(aligned("loop"), step_flops(size, n, backward_passes=3)),
-        "ranking pass, same batch": Step(rank, n * forward_flops(size)),
+        NAIVE: Step(padded(plain(WrittenOutModel(model))), step_flops(size, n, naive=True)),
+        PLAIN: Step(plain(model), step_flops(**counts)),
+        ALIGNED: Step(aligned("boundary"), step_flops(**counts)),
+        "aligned step, sub-batches": Step(aligned("sub_batch"), step_flops(**counts)),
+        "aligned step, retained graph": Step(aligned("loop"), step_flops(**counts, backward_passes=3)),
+        "ranking pass, same batch": Step(rank, round(n * forward_flops(size, skipped=counts["skipped"]))),
     }
 
 
@@ -113,7 +128,7 @@ def make_aligned(
 ) -> Callable[[], None]:
     """An aligned training step, as in the training loop."""
     learned = list(model.trainable().values())
-    optimizer, aligner = torch.optim.AdamW(learned, lr=1e-5), GradientAligner(learned)
+    optimizer, aligner = torch.optim.AdamW(learned, lr=1e-5, fused=True), GradientAligner(learned)
 
     def step() -> None:
         batch = get_batch()

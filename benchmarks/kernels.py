@@ -1,9 +1,9 @@
-"""Which kernels pay: attention fused or eager, layers compiled or not, on the aligned training step."""
+"""What pays in a layer: attention fused or eager, masked tokens skipped or not, layers compiled or not; on the aligned
+training step."""
 
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
 import torch
@@ -11,36 +11,28 @@ import torch
 import anga.backbone
 import anga.layer
 from anga.inputs import pick_device
-from benchmarks.aligned_step import REPEATS, make_aligned, rate_columns
+from benchmarks.aligned_step import REPEATS, Step, make_aligned, padded, rate_columns, skipped_tokens
 from benchmarks.flops import step_flops
 from benchmarks.models import SIZES, Size, make_batches, make_groups, make_model
 from benchmarks.peak import matmul_rate
-from benchmarks.timing import interleave, print_table
+from benchmarks.timing import interleave, print_table, with_replaced
 
 SHIPPED, COMPILED = "as shipped", "compiled layers"
 
 
-def make_variants(size: Size, device: torch.device, precision: str) -> tuple[dict[str, Callable[[], None]], int]:
-    """Name -> the same aligned step with other kernels; its floating-point operations."""
+def make_variants(size: Size, device: torch.device, precision: str) -> dict[str, Step]:
+    """Name -> the same aligned step, computed in other ways."""
     model, n = make_model(size, device), size.batch(device)
     batch = make_batches(model, size, n, device)(np.arange(n))
     step = make_aligned(model, lambda: batch, make_groups(n), precision)
-    variants = {
-        SHIPPED: step,
-        "fused attention": with_replaced(step, anga.layer, "_attend", anga.layer._attend_fused),
-        "eager attention": with_replaced(step, anga.layer, "_attend", anga.layer._attend_eager),
+    size = replace(size, n_text=batch.text.shape[1])
+    every, fewer = step_flops(size, n), step_flops(size, n, skipped=skipped_tokens(batch))
+    return {
+        SHIPPED: Step(step, fewer),
+        "fused attention": Step(with_replaced(step, anga.layer, "_attend", anga.layer._attend_fused), fewer),
+        "eager attention": Step(with_replaced(step, anga.layer, "_attend", anga.layer._attend_eager), fewer),
+        "masked tokens computed": Step(padded(step), every),
     }
-    return variants, step_flops(replace(size, n_text=batch.text.shape[1]), n)
-
-
-def with_replaced(step: Callable[[], None], module, name: str, function: Callable) -> Callable[[], None]:
-    """The step with one function of a module replaced while it runs."""
-
-    def run() -> None:
-        with mock.patch.object(module, name, function):
-            step()
-
-    return run
 
 
 def compiled(step: Callable[[], None], **options) -> Callable[[], None] | None:
@@ -63,13 +55,13 @@ def report(name: str, device: torch.device, precision: str, peak: float) -> None
     """Print one size's table."""
     size = SIZES[name]
     print(f"\nKernels of one aligned step, {name} size, batch {size.batch(device)}, {precision}")
-    variants, flops = make_variants(size, device, precision)
+    variants = make_variants(size, device, precision)
     if name != "tiny":  # compiling takes longer than a smoke test may
         torch._dynamo.reset()  # or what an earlier table compiled counts against the limit of recompilations
-        step = compiled(variants[SHIPPED])
-        variants |= {COMPILED: step} if step else {}
-    seconds = interleave(variants, REPEATS[name], device)
-    print_table(seconds, {"ratio": SHIPPED}, rate_columns(seconds, dict.fromkeys(variants, flops), peak))
+        step = compiled(variants[SHIPPED].run)
+        variants |= {COMPILED: Step(step, variants[SHIPPED].flops)} if step else {}
+    seconds = interleave({v: step.run for v, step in variants.items()}, REPEATS[name], device)
+    print_table(seconds, {"ratio": SHIPPED}, rate_columns(seconds, {v: s.flops for v, s in variants.items()}, peak))
 
 
 def main(arguments: list[str] | None = None, peaks: dict[str, float] | None = None) -> None:

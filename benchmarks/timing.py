@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,6 +33,16 @@ def interleave(variants: dict[str, Callable[[], object]], repeats: int, device: 
             if turn >= 0:
                 seconds[name].append(elapsed)
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def with_replaced(step: Callable[[], None], module, name: str, function: Callable) -> Callable[[], None]:
+    """The step with one function of a module replaced while it runs."""
+
+    def run() -> None:
+        with mock.patch.object(module, name, function):
+            step()
+
+    return run
 
 
 def _time(call: Callable[[], object], device: torch.device) -> float:

@@ -21,12 +21,12 @@ from anga.gradients import FORMS
 from anga.method import sample_losses
 from anga.retriever import MemoryBank, Retriever
 from benchmarks import epochs, kernels, pipeline
-from benchmarks.aligned_step import WrittenOutModel, rate_columns
+from benchmarks.aligned_step import WrittenOutModel, padded, rate_columns, skipped_tokens
 from benchmarks.flops import forward_flops, step_flops
 from benchmarks.models import SIZES, make_backbone, make_batches, make_groups, make_inputs, make_model
 from benchmarks.peak import matmul_rate
 from benchmarks.retrieval import TOP_K, brute_force, embeddings
-from benchmarks.timing import interleave, print_table
+from benchmarks.timing import interleave, print_table, with_replaced
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -42,7 +42,8 @@ def test_all_benchmarks_run_and_print_their_tables():
     assert done.returncode == 0, done.stderr
     for heading in (
         "Measured peak",
-        "One training step",
+        "One training step, tiny",
+        "One training step of MAPs",
         "Kernels of",
         "Neighbours of all",
         "Batches from",
@@ -124,6 +125,20 @@ def test_operations_of_a_mini_step_with_numbers_are_the_same(counted, monkeypatc
     assert count(lambda: FORMS["boundary"](model, batch, make_groups(8))) == step_flops(size, 8)
 
 
+def test_skipped_tokens_are_not_counted(monkeypatch):
+    """Attention is eager so that torch counts its products; the number skipped is the same in all layers."""
+    monkeypatch.setattr(anga.layer, "_attend", anga.layer._attend_eager)
+    monkeypatch.setattr(anga.layer, "ROUND", 1)
+    model = make_model(SIZES["mini-vilt"], CPU)
+    batch = make_batches(model, SIZES["mini-vilt"], 8, CPU)(np.arange(8))
+    batch.text_mask = torch.arange(batch.text.shape[1]) < torch.arange(1, 9)[:, None]
+    size, skipped = replace(SIZES["mini-vilt"], n_text=batch.text.shape[1]), skipped_tokens(batch)
+    assert skipped == batch.text.shape[1] - 4.5
+    step = lambda: FORMS["loop"](model, batch, np.zeros(8, int))  # noqa: E731
+    assert count(step) == step_flops(size, 8, skipped=skipped)
+    assert count(padded(step)) == step_flops(size, 8)
+
+
 def test_a_step_of_64_samples_at_full_size_takes_6_tera_operations():
     assert step_flops(SIZES["ViLT-B/32"], 64) == pytest.approx(6.0e12, rel=0.02)
     assert step_flops(SIZES["ViLT-B/32"], 64, naive=True) == pytest.approx(6.8e12, rel=0.02)
@@ -145,7 +160,7 @@ def test_a_replaced_kernel_is_used_while_the_step_runs_and_no_longer():
     called, attend = [], anga.layer._attend
     model = make_model(SIZES["tiny"], CPU)
     batch = make_batches(model, SIZES["tiny"], 16, CPU)(np.arange(16))
-    run = kernels.with_replaced(
+    run = with_replaced(
         lambda: model(batch), anga.layer, "_attend", lambda *tensors: called.append(1) or attend(*tensors)
     )
     run()
