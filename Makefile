@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
-PARAMS ?= clipart
+PARAMS ?= clipart comparison
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -35,14 +35,15 @@ endif
 demo: $(READY)  ## run the study on the embedded data: three notebooks, one table
 	@$(RUN) -m anga demo
 
-plan: $(READY)  ## list what reproduce would do, what is finished, and the time left (PARAMS=clipart)
-	@$(RUN) -m anga plan --params params/$(PARAMS)
+plan: $(READY)  ## list what reproduce would do, what is finished, and the time left
+	@$(RUN) -m anga plan --params $(PARAMS:%=params/%)
 
-reproduce: $(READY)  ## run the whole study and write outputs/report/index.html (PARAMS=clipart, quick)
-	@$(RUN) -m anga reproduce --params params/$(PARAMS)
+reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS="clipart comparison")
+	@$(RUN) -m anga reproduce --params $(PARAMS:%=params/%)
 
-reference: reproduce  ## the same, and keep its report as outputs/reference, the edition in the repository
-	@rm -rf outputs/reference && cp -R outputs/report outputs/reference && du -sh outputs/reference
+reference: reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository
+	@for set in $(PARAMS); do rm -rf outputs/reference/$$set && cp -R outputs/report/$$set outputs/reference/; done
+	@du -sh outputs/reference
 
 test: $(READY)  ## run all tests, notebooks included, in two processes
 	@$(RUN) -m pytest -n 2 --dist loadfile

@@ -17,6 +17,7 @@ from anga.runs import run
 from anga.study import demo, headline, plan, reproduce
 
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
+STUDY = ["params/clipart", "params/comparison"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,8 +52,10 @@ def parser() -> argparse.ArgumentParser:
     whole.set_defaults(command=_reproduce)
     dry = commands.add_parser("plan", help="list what `reproduce` would do, what is finished and the time left")
     dry.set_defaults(command=_plan)
-    for command, default in ((short, "params/quick"), (whole, "params/clipart"), (dry, "params/clipart")):
-        command.add_argument("--params", default=default, help="folder of parameter files (%(default)s)")
+    short.add_argument("--params", default="params/quick", help="folder of parameter files (%(default)s)")
+    for command in (whole, dry):
+        words = {"default": STUDY, "help": f"folders of parameter files (default: {' '.join(STUDY)})"}
+        command.add_argument("--params", nargs="+", metavar="FOLDER", **words)
     for command in (short, whole):
         command.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
     for command in (one, short, whole, dry):
@@ -129,12 +132,18 @@ def _demo(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     if options.workers is not None and options.workers < 1:
         raise AngaError(f"--workers: must be at least 1, not {options.workers}.")
-    study = ParameterSet.read(options.params)
-    print(f"report: {reproduce(study, options.outputs, options.notebooks, options.workers)}")
+    complaints = []
+    for study in [ParameterSet.read(folder) for folder in options.params]:  # all are checked before the first begins
+        try:
+            print(f"report: {reproduce(study, options.outputs, options.notebooks, options.workers)}")
+        except AngaError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise AngaError("\n".join(complaints))
 
 
 def _plan(options: argparse.Namespace) -> None:
-    table = plan(ParameterSet.read(options.params), options.outputs)
+    table = plan([ParameterSet.read(folder) for folder in options.params], options.outputs)
     total = table[["runs", "finished", "minutes"]].sum()
     print(table.to_string(index=False, float_format="{:.0f}".format))
     print(f"\n{total['runs']:.0f} runs, {total['finished']:.0f} finished; training takes about", end=" ")

@@ -101,15 +101,16 @@ def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.D
     return pd.concat([variants_table(params, outputs) for params in files], ignore_index=True)
 
 
-def plan(study: ParameterSet, outputs: str | Path) -> pd.DataFrame:
-    """What a study comprises: job, runs, finished, minutes (left, with the workers of this machine).
+def plan(studies: list[ParameterSet], outputs: str | Path) -> pd.DataFrame:
+    """What studies comprise: job, runs, finished, minutes (left, with the workers of this machine).
 
     A run that several jobs share counts, and takes time, in the first of them only.
     """
-    folders = {config: run_folder(config, outputs)[0] for config in study.configs()}
+    jobs = [job for study in studies for job in study.jobs().items()]
+    folders = {config: run_folder(config, outputs)[0] for _, configs in jobs for config in configs}
     per_epoch = _seconds_per_epoch(folders)
     rows, seen = [], set()
-    for job, configs in study.jobs().items():
+    for job, configs in jobs:
         new = [config for config in dict.fromkeys(configs) if config not in seen]
         seen.update(new)
         todo = [config for config in new if not folders[config].exists()]
@@ -161,7 +162,7 @@ def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, w
             executed.append(execute(notebook, file, outputs))
         except AngaError as error:
             complaints.append(str(error))
-    index = write_report(study, executed, outputs, Path(outputs) / "report")
+    index = write_report(study, executed, outputs, Path(outputs) / "report" / study.folder.name)
     if complaints:
         raise AngaError("\n".join(complaints))
     return index

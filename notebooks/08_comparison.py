@@ -25,15 +25,17 @@
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes five to ten minutes with the quick file and about seven hours with the full one, most of it
-#   for methods that run the backbone in every step; a GPU makes these much faster.
+#   there. Training takes five to ten minutes with the quick file and two hours with `../params/comparison/`, which has
+#   the column "text missing" for methods that read the frozen outputs. `../params/table1/` has all columns and methods;
+#   most run the backbone in every step, so that it takes five to fifteen hours on two cores, by their kind, and about
+#   one on a GPU.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
 # %% [markdown]
 # ## Parameters
 #
 # `params` names a file of grids. All of them have the axes `dataset`, `missing_type` and `method`; there are several,
-# because slow methods compute in bfloat16, and some take part in fewer columns.
+# because slow methods compute in bfloat16 where that pays, and some take part in fewer columns.
 
 # %% tags=["parameters"]
 params = "../params/quick/08_comparison.yaml"

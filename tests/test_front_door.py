@@ -194,10 +194,11 @@ def test_ci_runs_lint_and_tests():
 # --- parameter files, citation, paths
 
 
-@pytest.mark.parametrize("folder", ["quick", "clipart"])
+@pytest.mark.parametrize("folder", ["quick", "clipart", "comparison", "table1"])
 def test_parameter_files_load_and_name_their_task(folder):
     study = ParameterSet.read(ROOT / "params" / folder)
-    assert [params.path.stem for params in study.tasks] == ["clipart-folders", "clipart-keywords", "clipart-pairs"]
+    tasks = ["clipart-folders", "clipart-keywords", "clipart-pairs"] if folder in ("quick", "clipart") else []
+    assert [params.path.stem for params in study.tasks] == tasks
     assert all(params.config.dataset == params.path.stem for params in study.tasks)
     for file in (*study.tasks, *study.grids):
         assert re.search(r"^# Hardware: ", file.path.read_text(), re.MULTILINE), file.path

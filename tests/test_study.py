@@ -79,20 +79,39 @@ def test_all_files_are_checked_before_anything_starts(project, capsys):
 
 def test_reproduce_leaves_runs_notebooks_and_a_report_and_a_second_call_redoes_nothing(project, capsys, monkeypatch):
     assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
-    assert "report: outputs/report/index.html" in capsys.readouterr().out
+    assert "report: outputs/report/tiny/index.html" in capsys.readouterr().out
     assert all(run_folder(config, "outputs")[0].exists() for config in ParameterSet.read("params/tiny").configs())
     done = {path.relative_to("outputs/notebooks/tiny").as_posix() for path in Path("outputs").rglob("*.ipynb")}
     assert done == {f"{task}/{name}.ipynb" for task in "ab" for name in TASK_NOTEBOOKS} | {"03_grid/03_grid.ipynb"}
-    index = Path("outputs/report/index.html").read_text()
-    for path in Path("outputs/report").rglob("*"):
+    index = Path("outputs/report/tiny/index.html").read_text()
+    for path in Path("outputs/report/tiny").rglob("*"):
         if path.suffix in (".html", ".csv", ".png") and path.name != "index.html":
-            assert f'"{path.relative_to("outputs/report").as_posix()}"' in index
-    facts = json.loads(Path("outputs/report/provenance.json").read_text())
+            assert f'"{path.relative_to("outputs/report/tiny").as_posix()}"' in index
+    facts = json.loads(Path("outputs/report/tiny/provenance.json").read_text())
     assert facts["runs"] == len(ParameterSet.read("params/tiny").configs()) and facts["runs missing"] == 0
-    assert str(project) not in "".join(path.read_text() for path in Path("outputs/report").rglob("*.html"))
+    assert str(project) not in "".join(path.read_text() for path in Path("outputs/report/tiny").rglob("*.html"))
     monkeypatch.setattr(workers, "run", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("executed again"))
     assert main(["reproduce", "--params", "params/tiny"]) == 0
+
+
+def test_several_sets_have_a_report_each_and_one_that_fails_does_not_stop_the_others(project, capsys):
+    broken = Path("params/broken")
+    Path("params/tiny").rename(broken)
+    Path("params/tiny").mkdir()
+    grid = yaml.safe_load((broken / "03_grid.yaml").read_text())
+    Path("params/tiny/03_grid.yaml").write_text(yaml.safe_dump(grid))
+    grid["grids"]["g"]["axes"]["top_k"] = [3, 59]  # more than the bank holds
+    (broken / "03_grid.yaml").write_text(yaml.safe_dump(grid))
+    for path in broken.glob("[ab].yaml"):
+        path.unlink()
+    assert main(["reproduce", "--params", "params/broken", "params/tiny", "--workers", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "top_k: 59" in printed.err and "report: outputs/report/tiny/index.html" in printed.out
+    for name, missing in (("broken", 4), ("tiny", 0)):
+        assert json.loads(Path(f"outputs/report/{name}/provenance.json").read_text())["runs missing"] == missing
+    assert main(["plan", "--params", "params/tiny", "params/broken"]) == 0
+    assert "8 runs, 4 finished" in capsys.readouterr().out
 
 
 def test_a_notebook_that_fails_is_kept_and_named_and_the_others_go_on(project):
@@ -104,7 +123,7 @@ def test_a_notebook_that_fails_is_kept_and_named_and_the_others_go_on(project):
         reproduce(ParameterSet.read("params/tiny"), "outputs", "notebooks", 1)
     kept = nbformat.read("outputs/notebooks/tiny/a/02_retrieval.ipynb", as_version=4)
     assert "so far" in str(kept) and Path("outputs/notebooks/tiny/03_grid/03_grid.ipynb").exists()
-    assert Path("outputs/report/index.html").exists()
+    assert Path("outputs/report/tiny/index.html").exists()
 
 
 def test_a_changed_notebook_parameter_or_source_is_executed_again(project, monkeypatch):
@@ -123,10 +142,10 @@ def test_a_changed_notebook_parameter_or_source_is_executed_again(project, monke
 
 def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, capsys):
     study = ParameterSet.read("params/tiny")
-    before = plan(study, "outputs")
+    before = plan([study], "outputs")
     assert before["runs"].tolist() == [4, 4, 3] and before["finished"].sum() == 0 and (before["minutes"] > 0).all()
     run_all(study.configs(), "outputs", progress=False, workers=1)
-    after = plan(study, "outputs")
+    after = plan([study], "outputs")
     assert after["finished"].tolist() == after["runs"].tolist() and after["minutes"].sum() == 0
     assert main(["plan", "--params", "params/tiny"]) == 0
     assert "11 runs, 11 finished" in capsys.readouterr().out
@@ -140,7 +159,7 @@ def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project)
             folder = run_folder(config, "outputs")[0]
             folder.mkdir(parents=True)
             (folder / "metrics.json").write_text(json.dumps({"seconds": 90 if config.use_alignment else 30}))
-    table = plan(study, "outputs").set_index("job")
+    table = plan([study], "outputs").set_index("job")
     (row,) = (table.loc[job] for job in table.index if "03_grid" in job)
     seconds = row["minutes"] * 60 * len(workers.worker_slots(11))
     assert seconds == pytest.approx(90 + 30 + workers.SECONDS_PER_INPUTS), "one run of each kind, on one table"

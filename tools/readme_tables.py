@@ -1,7 +1,7 @@
 """Write the reference edition's numbers into README.md: `python tools/readme_tables.py`.
 
-What stands between `<!-- reference: NAME -->` and `<!-- /reference -->` is made here from outputs/reference/tables; a
-test holds the two together.
+What stands between `<!-- reference: NAME -->` and `<!-- /reference -->` is made here from the tables of
+outputs/reference; a test holds the two together.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-TABLES = ROOT / "outputs" / "reference" / "tables"
+REFERENCE = ROOT / "outputs" / "reference"
 TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
@@ -63,8 +63,8 @@ def filled(readme: str) -> str:
     return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], readme)
 
 
-def _read(name: str, place: str) -> pd.DataFrame:
-    return pd.read_csv(TABLES / place / f"{name}.csv")
+def _read(name: str, place: str, params: str = "clipart") -> pd.DataFrame:
+    return pd.read_csv(REFERENCE / params / "tables" / place / f"{name}.csv")
 
 
 def _over_rates(table: pd.DataFrame, names: list[str]) -> str:
