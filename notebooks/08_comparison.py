@@ -220,14 +220,9 @@ def family(method):
     return families[method.split(" + ")[0].removesuffix(" without adapter")]
 
 
-n_runs = ours.table.groupby(["dataset", "missing_type", "method"]).size()
-n_range = " to ".join(str(n) for n in sorted({n_runs.min(), n_runs.max()}))
 epochs = " or ".join(str(n) for n in sorted({result.config.epochs for result in ours.results}))
-counts = [ours.table[seed].nunique() for seed in ("mask_seed", "train_seed")]
-runs_note = (
-    f"n = {n_range} run(s) per method and cell ({counts[0]} missing table(s), up to {counts[1]} training seed(s))"
-)
-print(f"{len(ours.results)} runs of {len(ours.methods)} methods, {epochs} epoch(s); {runs_note}")
+runs_note = "; ".join(sorted({study[name].repeats for name in study.grids}))
+print(f"{len(ours.results)} runs of {len(ours.methods)} methods, at most {epochs} epochs; {runs_note}")
 
 # %% [markdown]
 # A mean's interval contains everything that differs between runs, also what hits all methods alike: an easy or hard
@@ -344,7 +339,7 @@ whole = {
 place = {whose: average_ranks(scores).rank(method="first") for whose, scores in whole.items()}
 placed = pd.DataFrame({"first": place["paper"], "second": place["mean"]}).dropna().rename_axis("method").reset_index()
 placed["family"] = placed["method"].map(family)
-note = f"places by average rank over {len(whole['mean'])} column(s) of Table 1\n{runs_note}"
+note = f"places by average rank; columns of Table 1: {len(whole['mean'])}\n{runs_note}"
 keep(comparison.places(placed.sort_values("first"), ("paper", "ours"), note), placed, "places")
 
 # %% [markdown]
@@ -360,7 +355,7 @@ tally = sides.groupby(["method", "verdict"]).size().unstack(fill_value=0)
 tally = tally.reindex(
     index=[m for m in ours.methods if m in tally.index], columns=list(comparison.VERDICTS), fill_value=0
 )
-note = f"each order counts for both of its methods; {len(agreement)} column(s) of Table 1\n{runs_note}"
+note = f"each order counts for both of its methods; columns of Table 1: {len(agreement)}\n{runs_note}"
 keep(comparison.published_orders(tally.reset_index(), note), tally.reset_index(), "published_orders")
 
 # %%
@@ -414,7 +409,7 @@ gains["metric"] = gains["dataset"].map({name: METRIC_NAMES[ours.dataset(name).me
 keep_table(gains.drop(columns="line"), "alignment")
 keep(sweeps.forest(gains, "line", "subset", "difference in {metric},\nto the same without"), gains, "alignment")
 n_pairs = " to ".join(str(n) for n in sorted({gains["runs"].min(), gains["runs"].max()}))
-print(f"n = {n_pairs} pair(s) of runs; 95 % intervals over runs and test samples")
+print(f"pairs of runs behind each: {n_pairs}; 95 % intervals over runs and test samples")
 
 # %% [markdown]
 # **What you should see:** right of zero, switching alignment on is a gain. Where there is a line "+ group means", only
@@ -495,9 +490,7 @@ left_out = [m for m in ours.methods if m not in ranked]
 ranks = average_ranks(ranked)
 difference = critical_difference(len(ranks), len(ranked))
 keep_table(ranks.rename("average_rank").reset_index(), "ranks")
-note = (
-    f"average ranks over {len(ranked)} column(s) of Table 1, 1 is best; a bar joins methods that cannot be told apart"
-)
+note = f"average ranks, 1 is best; columns of Table 1: {len(ranked)}; a bar joins methods that cannot be told apart"
 figure = comparison.critical_differences(ranks, cliques(ranks, difference), difference, f"{note}\n{runs_note}")
 keep(figure, ranks.rename("average_rank").reset_index(), "ranks")
 print("not in all columns:", ", ".join(left_out) or "nobody")
@@ -508,7 +501,7 @@ print("not in all columns:", ", ".join(left_out) or "nobody")
 
 # %%
 test = friedmanchisquare(*ranked.to_numpy().T)
-print(f"Friedman: {len(ranks)} methods, {len(ranked)} column(s): statistic {test.statistic:.1f}, p = {test.pvalue:.2g}")
+print(f"Friedman: {len(ranks)} methods, columns: {len(ranked)}; statistic {test.statistic:.1f}, p = {test.pvalue:.2g}")
 control = "ANGA" if "ANGA" in ranks.index else ranks.index[0]
 tested = against(ranks, control, len(ranked))
 keep_table(tested, "ranks_against_control")
