@@ -343,7 +343,8 @@ def test_unused_parameters_do_no_harm_and_stay_where_they_are():
     assert unused.tolist() == [1, 1, 1, 1]
     reference = mlp()
     GradientAligner(reference.parameters()).backward(losses_of(reference, *data(4)), [0, 1, 2, 2])
-    np.testing.assert_array_equal(flat_grad(model), flat_grad(reference))
+    # a longer vector may be summed in another order: the last bits depend on the processor
+    np.testing.assert_allclose(flat_grad(model), flat_grad(reference), rtol=1e-12)
 
 
 @pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor])

@@ -468,7 +468,7 @@ def momke(d, k, o, s):
 def drfuse(d, k, o, s):
     n = o.hidden
     encoders = 4 * n * (d + 1) + 4 * n * (n + 1) + n * (5 * n + 4)
-    return encoders + (k + 2) * n * (n + 1) + 3 * k * (n + 1) + d * (n + 3) + head(d, k)
+    return encoders + 2 * n * (n + 1) + k * n**2 + 3 * k * (n + 1) + d * (n + 3) + head(d, k)
 
 
 # Written from the docstrings: d the width, k the outputs, o the options, s the backbone's sizes.
