@@ -502,7 +502,7 @@ print("not in all columns:", ", ".join(left_out) or "nobody")
 # %%
 test = friedmanchisquare(*ranked.to_numpy().T)
 print(f"Friedman: {len(ranks)} methods, columns: {len(ranked)}; statistic {test.statistic:.1f}, p = {test.pvalue:.2g}")
-control = "ANGA" if "ANGA" in ranks.index else ranks.index[0]
+control = next((m for m in ("ANGA", "ANGA without adapter") if m in ranks.index), ranks.index[0])
 tested = against(ranks, control, len(ranked))
 keep_table(tested, "ranks_against_control")
 for side, word in ((1, "behind"), (-1, "ahead of")):

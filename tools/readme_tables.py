@@ -55,7 +55,24 @@ def lengths() -> str:
     return _markdown(["task", "epochs at most", *(f"{subset} test samples" for subset in SUBSETS)], rows)
 
 
-BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths)}
+def comparison() -> str:
+    """Table 1's methods, texts missing, in %: the paper's score and ours; bold where not clearly behind the leader."""
+    ours = _read("table1", "08_comparison", "comparison").set_index(["method", "dataset"])
+    paper = _read("table1_beside_paper", "08_comparison", "comparison").set_index(["method", "dataset"])["paper"]
+    head = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
+    rows = []
+    for method in ours.index.unique("method"):
+        cells = [method]
+        for task in TASKS:
+            row = ours.loc[(method, task)]
+            text = _interval(100 * row[["mean", "low", "high"]].astype(float), ".1f")
+            published = paper.get((method, task))
+            cells += ["" if published is None else f"{100 * published:.2f}", text if row["behind"] else f"**{text}**"]
+        rows.append(cells)
+    return _markdown(["method", *head], rows)
+
+
+BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths, comparison)}
 
 
 def filled(readme: str) -> str:

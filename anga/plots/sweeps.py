@@ -46,7 +46,7 @@ def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bo
             axes.axvline(0, color="black", linewidth=1)
         axes.set(title=name, xlabel=xlabel.format(metric=_metric(part)))
         axes.set_yticks(range(len(lines)), lines)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     first = next(iter(panels.values()))
     first.set_ylim(len(lines) - 0.5, -0.5)
     _stripes(panels, len(lines))
