@@ -85,8 +85,8 @@ def _data_folder(root: str | None) -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = _read_config(options.params) if options.params else Config()
-    result = run(config.with_(**_knobs(options.set)), options.outputs)
+    config = _config(options)
+    result = run(config, options.outputs)
     scores = pd.DataFrame(result.metrics["test"]).T
     print(scores.to_string(float_format="{:.3f}".format))
     print(
@@ -94,11 +94,17 @@ def _run(options: argparse.Namespace) -> None:
     )
 
 
-def _read_config(path: str) -> Config:
-    """A file of knobs, or the first pair of seeds of a parameter file."""
-    if {"mask_seeds", "train_seeds"} & set(read_yaml(path)):
-        return Params.from_yaml(path).configs()[0]
-    return Config.from_yaml(path)
+def _config(options: argparse.Namespace) -> Config:
+    """A file of knobs, or the first pair of seeds of a parameter file, changed by --set.
+
+    The knobs are put together before a config is made of them: what a method decides is then decided by the last one.
+    """
+    knobs = read_yaml(options.params) if options.params else {}
+    if {"mask_seeds", "train_seeds"} & set(knobs):
+        first = Params.from_yaml(options.params).configs()[0]
+        knobs = {name: value for name, value in knobs.items() if name not in ("mask_seeds", "train_seeds")}
+        knobs |= {"mask_seed": first.mask_seed, "train_seed": first.train_seed}
+    return Config.from_dict({**knobs, **_knobs(options.set)}, source=options.params or "--set")
 
 
 def _best_epoch(result) -> int:

@@ -9,7 +9,7 @@ import pytest
 from tiny_world import tiny_config
 
 from anga import runs
-from anga.__main__ import main
+from anga.__main__ import _config, main, parser
 from anga.errors import AngaError
 from anga.result import Result
 from anga.runs import run_folder
@@ -55,6 +55,16 @@ def test_a_parameter_file_runs_with_its_first_pair_of_seeds(params, tmp_path):
     assert call(params, tmp_path) == 0
     config = tiny_config(epochs=1, mask_seed=3, train_seed=5)
     assert Result.load(run_folder(config, tmp_path / "outputs")[0]).config == config
+
+
+@pytest.mark.parametrize("file", [[], [str(ROOT / "params" / "quick" / "clipart-pairs.yaml")]])
+def test_another_method_brings_its_own_defaults(file):
+    """As README has it: no knob of ANGA's need be switched off by hand."""
+    words = ["--set", "method=maps", "--set", "method_options={form: attention}"]
+    config = _config(parser().parse_args(["run", *file, *words]))
+    assert config.method == "maps" and dict(config.method_options) == {"form": "attention"}
+    assert not (config.use_adapter or config.use_alignment or config.use_retrieval)
+    assert _config(parser().parse_args(["run", *file, *words, "--set", "use_alignment=true"])).use_alignment
 
 
 @pytest.mark.parametrize(
