@@ -15,6 +15,7 @@ TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
 SUBSETS = ["all", "complete", "reconstructed"]
+BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
 
 
@@ -22,7 +23,6 @@ def table2() -> str:
     """The paper's Table 2 beside ours, in %: test scores on all samples."""
     ours = _read("table2", "05_ablations").query("subset == 'all'").set_index(["dataset", "part"])
     paper = _read("table2_beside_paper", "05_ablations").set_index("part")
-    head = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
     rows = []
     for part, published in paper.iterrows():
         cells = [part]
@@ -30,7 +30,7 @@ def table2() -> str:
             row = 100 * ours.loc[(task, part), ["mean", "low", "high"]].astype(float)
             cells += [f"{published[f'paper, {PUBLISHED[task]}']:.2f}", _interval(row, ".1f")]
         rows.append(cells)
-    return _markdown(["row", *head], rows)
+    return _markdown(["row", *BESIDE], rows)
 
 
 def gaps() -> str:
@@ -59,7 +59,6 @@ def comparison() -> str:
     """Table 1's methods, texts missing, in %: the paper's score and ours; bold where not clearly behind the leader."""
     ours = _read("table1", "08_comparison", "comparison").set_index(["method", "dataset"])
     paper = _read("table1_beside_paper", "08_comparison", "comparison").set_index(["method", "dataset"])["paper"]
-    head = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
     rows = []
     for method in ours.index.unique("method"):
         cells = [method]
@@ -69,7 +68,7 @@ def comparison() -> str:
             published = paper.get((method, task))
             cells += ["" if published is None else f"{100 * published:.2f}", text if row["behind"] else f"**{text}**"]
         rows.append(cells)
-    return _markdown(["method", *head], rows)
+    return _markdown(["method", *BESIDE], rows)
 
 
 BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths, comparison)}
