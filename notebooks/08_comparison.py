@@ -25,7 +25,7 @@
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes five to ten minutes with the quick file and two hours with `../params/comparison/`, which has
+#   there. Training takes about five minutes with the quick file and an hour with `../params/comparison/`, which has
 #   the column "text missing" for methods that read the frozen outputs. `../params/table1/` has all columns and methods;
 #   most run the backbone in every step, so that it takes five to fifteen hours on two cores, by their kind, and about
 #   one on a GPU.
