@@ -20,8 +20,8 @@ STYLE = """body { font: 16px/1.5 sans-serif; max-width: 62em; margin: 2em auto; 
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: left; }
 pre { overflow-x: auto; background: #f6f6f6; padding: .6em; font-size: 13px; } td { font-size: 14px; }
 img { max-width: 100%; } .figures img { width: 48%; margin: .3em; } h2 { margin-top: 2em; }"""
-MATH = """<script>MathJax = {tex: {inlineMath: [["$", "$"]]}};</script>
-<script src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-chtml.js" async></script>"""
+# A formula of a notebook, in a block or a line; code, which may hold dollars of its own, comes first.
+FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.+?)\$", re.DOTALL)
 EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
 FIGURE_WIDTH = 800  # pixels
 
@@ -82,6 +82,8 @@ def _write_page(notebook: Path, folder: Path) -> Path:
     from pygments.formatters import HtmlFormatter
 
     content = nbformat.read(notebook, as_version=4)
+    for cell in (cell for cell in content.cells if cell.cell_type == "markdown"):
+        cell.source = with_mathml(cell.source)
     for cell in (cell for cell in content.cells if cell.cell_type == "code"):
         cell.outputs = [output for output in map(without_progress, cell.outputs) if output.get("text") != ""]
     for output in (output for cell in content.cells for output in cell.get("outputs", [])):
@@ -91,11 +93,24 @@ def _write_page(notebook: Path, folder: Path) -> Path:
             data.pop("image/svg+xml", None)
     exporter = HTMLExporter(template_name="basic", **EXPORT)
     body, _ = exporter.from_notebook_node(content)
-    page = _page(notebook.stem, body, HtmlFormatter().get_style_defs(".highlight"), MATH)
+    page = _page(notebook.stem, body, HtmlFormatter().get_style_defs(".highlight"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{notebook.stem}.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def with_mathml(markdown: str) -> str:
+    """Markdown with its formulas as MathML: browsers draw it by themselves, so a page needs no script, no network."""
+    from latex2mathml.converter import convert
+
+    def drawn(found: re.Match) -> str:
+        if found["block"] is None and found["inline"] is None:
+            return found[0]
+        tex = re.sub(r"\\tag\{(\w+)\}", r"\\qquad (\1)", found["block"] or found["inline"])
+        return convert(tex, display="inline" if found["block"] is None else "block")
+
+    return FORMULA.sub(drawn, markdown)
 
 
 def without_progress(output: dict) -> dict:
@@ -166,11 +181,11 @@ def _gallery(title: str, figures, folder: Path) -> str:
     return f'<h3>{html.escape(title)}</h3>\n<div class="figures">\n{images}\n</div>'
 
 
-def _page(title: str, body: str, style: str = "", head: str = "") -> str:
+def _page(title: str, body: str, style: str = "") -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>{STYLE}
-{style}</style>{head}</head>
+{style}</style></head>
 <body>
 {body}
 </body></html>

@@ -1,10 +1,12 @@
 """The pages of a report: what a reader sees of an executed notebook."""
 
+import re
+
 import nbformat
 import pytest
 from nbformat import v4
 
-from anga.report import _write_page, without_progress
+from anga.report import _write_page, with_mathml, without_progress
 
 BAR = "\rpairs:   0%|          | 0/2 [00:00<?, ?run/s]\rpairs: 100%|##########| 2/2 [00:01<00:00]\n"
 
@@ -29,3 +31,20 @@ def test_a_page_shows_results_and_messages_but_no_progress_bars(tmp_path):
     page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
     assert "the answer is 42" in page and "a message" in page and "What is it?" in page
     assert "run/s" not in page and page.count("output_stderr") == 1
+
+
+def test_formulas_are_mathml_and_dollars_in_code_stay():
+    code = "`r'^logit$'` and\n```\nsed 's/a$/b$/'\n```\n"
+    shown = with_mathml(f"{code}where $x_i < 1$:\n\n$$\\hat y = \\frac{{a}}{{b}} \\tag{{5}}$$\n")
+    assert shown.startswith(code) and shown.count("$") == code.count("$")
+    assert shown.count("<math") == 2 and shown.count('display="block"') == 1
+    assert "<msub><mi>x</mi><mi>i</mi></msub>" in shown and "<mfrac>" in shown and "<mn>5</mn>" in shown
+
+
+def test_a_page_draws_its_formulas_without_scripts(tmp_path):
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# A *bold* claim: $a_1 * b_1$\n\n$$c_2 * d_2$$")])
+    (tmp_path / "tasks").mkdir()
+    nbformat.write(notebook, tmp_path / "tasks" / "01.ipynb")
+    page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
+    assert page.count("<msub>") == 4 and page.count("<em>") == 1
+    assert "$" not in page and "<script" not in page and "http" not in re.sub(r'xmlns="[^"]*"', "", page)
