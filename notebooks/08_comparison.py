@@ -45,6 +45,8 @@ outputs = "../outputs"
 # ## Imports
 
 # %%
+import textwrap
+
 import pandas as pd
 from scipy.stats import friedmanchisquare
 
@@ -95,13 +97,13 @@ keep, keep_table = products.figure, products.table
 # student sees these samples with one modality hidden and imagines its features by a chain of autoencoders, which also
 # read the invariant ones. At test time the imagined features take the place of lost ones.
 #
-# $$L = \ell + |h'_{\text{lost}} - h_{\text{lost}}|^2 + 100\,|H' - H|^2$$
+# $$L = \ell + \lVert h'_{\text{lost}} - h_{\text{lost}}\rVert^2 + 100\,\lVert H' - H\rVert^2$$
 #
 # **ShaSpec** (CVPR 2023). One encoder for both modalities gives shared features $r$, one for each gives specific ones
 # $s$. Shared features are pulled together, specific ones must tell which modality they come from. The shared feature of
 # the modality that is there stands in for the other.
 #
-# $$f^m = W[r^m; s^m] + r^m, \qquad L = \ell + 0.1\,|r^t - r^v|_1 + 0.02\,\text{CE}(s^m, m)$$
+# $$f^m = W[r^m; s^m] + r^m, \qquad L = \ell + 0.1\,\lVert r^t - r^v\rVert_1 + 0.02\,\text{CE}(s^m, m)$$
 #
 # **DrFuse** (AAAI 2024). Features are split into distinct and shared ones, kept apart by their cosine; shared ones of
 # the two modalities are averaged as probabilities. Every class has its own attention over the distinct and the shared
@@ -140,7 +142,7 @@ keep, keep_table = products.figure, products.table
 # map can be inverted, so that nothing of what is available is lost in them. On complete samples, a prediction with
 # either modality hidden must resemble the one with both.
 #
-# $$P_v = f(x^t),\ x^t = f^{-1}(P_v), \qquad L = \ell + \text{KL}(\hat y, \hat y_{\text{hidden}}) + 0.5\,|P - x|^2$$
+# $$P_v = f(x^t),\ x^t = f^{-1}(P_v), \qquad L = \ell + \text{KL}(\hat y, \hat y_{\text{hidden}}) + 0.5\,\lVert P - x\rVert^2$$
 #
 # **DCP** (NeurIPS 2024; cited by the paper, not compared). Prompts of a layer are computed from those of the layer
 # below, for both modalities together. Others are shared by the modalities, and a third kind looks at the input. All
@@ -159,13 +161,13 @@ keep, keep_table = products.figure, products.table
 # **AcMAE** (AAAI 2023). Each modality is one token; in training, one is dropped at random. An autoencoder with a memory
 # token predicts it from the other. The classifier reads the tokens that are there and the predictions of the others.
 #
-# $$L = \ell + |x^m - \hat x^m|^2 \text{ over dropped tokens}$$
+# $$L = \ell + \lVert x^m - \hat x^m\rVert^2 \text{ over dropped tokens}$$
 #
 # **DiCMoR** (ICCV 2023). An invertible flow per modality maps features to one space in which every class has its
 # Gaussian. A lost feature is recovered by the available one's flow forwards and the lost one's backwards. So it has the
 # right distribution, not only the right mean.
 #
-# $$\hat x^v = R(F_v^{-1}(F_t(x^t))), \qquad L = \ell + 0.1 \textstyle\sum_m (|x^m - \hat x^m|^2 - \log p(x^m | y))$$
+# $$\hat x^v = R(F_v^{-1}(F_t(x^t))), \qquad L = \ell + 0.1 \textstyle\sum_m (\lVert x^m - \hat x^m\rVert^2 - \log p(x^m | y))$$
 #
 # **MMDS** (MIDL 2023, from brain imaging). An incomplete sample borrows what it lacks from another sample of its class,
 # and the network learns from the mixture too. Each branch is supervised by a classifier of its own. At test time nobody
@@ -202,7 +204,7 @@ def adapted(name):
 
 
 for name in ("maps", "shaspec"):
-    print(f"{name}: {adapted(name)}\n")
+    print(textwrap.fill(f"{name}: {adapted(name)}", 110), end="\n\n")
 
 # %% [markdown]
 # ## 2. Table 1: who is best?
@@ -407,7 +409,7 @@ gains = pd.DataFrame(rows)
 gains["line"] = gains["method"] + ", " + gains["missing_type"] + " missing"
 gains["metric"] = gains["dataset"].map({name: METRIC_NAMES[ours.dataset(name).metric] for name, _ in ours.cells})
 keep_table(gains.drop(columns="line"), "alignment")
-keep(sweeps.forest(gains, "line", "subset", "difference in {metric},\nto the same without"), gains, "alignment")
+keep(sweeps.forest(gains, "line", "subset", "difference in\n{metric}"), gains, "alignment")
 n_pairs = " to ".join(str(n) for n in sorted({gains["runs"].min(), gains["runs"].max()}))
 print(f"pairs of runs behind each: {n_pairs}; 95 % intervals over runs and test samples")
 
