@@ -19,6 +19,7 @@ from anga.runs import provenance, run_folder
 STYLE = """body { font: 16px/1.5 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: left; }
 pre { overflow-x: auto; background: #f6f6f6; padding: .6em; font-size: 13px; } td { font-size: 14px; }
+.output_stream pre { white-space: pre-wrap; }
 img { max-width: 100%; } .figures img { width: 48%; margin: .3em; } h2 { margin-top: 2em; }"""
 # A formula of a notebook, in a block or a line; code, which may hold dollars of its own, comes first.
 FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.+?)\$", re.DOTALL)

@@ -45,8 +45,6 @@ outputs = "../outputs"
 # ## Imports
 
 # %%
-import textwrap
-
 import pandas as pd
 from scipy.stats import friedmanchisquare
 
@@ -204,7 +202,7 @@ def adapted(name):
 
 
 for name in ("maps", "shaspec"):
-    print(textwrap.fill(f"{name}: {adapted(name)}", 110), end="\n\n")
+    print(f"{name}: {adapted(name)}\n")
 
 # %% [markdown]
 # ## 2. Table 1: who is best?
