@@ -140,7 +140,8 @@ keep, keep_table = products.figure, products.table
 # map can be inverted, so that nothing of what is available is lost in them. On complete samples, a prediction with
 # either modality hidden must resemble the one with both.
 #
-# $$P_v = f(x^t),\ x^t = f^{-1}(P_v), \qquad L = \ell + \text{KL}(\hat y, \hat y_{\text{hidden}}) + 0.5\,\lVert P - x\rVert^2$$
+# $$P_v = f(x^t),\ x^t = f^{-1}(P_v), \qquad
+# L = \ell + \text{KL}(\hat y, \hat y_{\text{hidden}}) + 0.5\,\lVert P - x\rVert^2$$
 #
 # **DCP** (NeurIPS 2024; cited by the paper, not compared). Prompts of a layer are computed from those of the layer
 # below, for both modalities together. Others are shared by the modalities, and a third kind looks at the input. All
@@ -165,7 +166,8 @@ keep, keep_table = products.figure, products.table
 # Gaussian. A lost feature is recovered by the available one's flow forwards and the lost one's backwards. So it has the
 # right distribution, not only the right mean.
 #
-# $$\hat x^v = R(F_v^{-1}(F_t(x^t))), \qquad L = \ell + 0.1 \textstyle\sum_m (\lVert x^m - \hat x^m\rVert^2 - \log p(x^m | y))$$
+# $$\hat x^v = R(F_v^{-1}(F_t(x^t))), \qquad
+# L = \ell + 0.1 \textstyle\sum_m (\lVert x^m - \hat x^m\rVert^2 - \log p(x^m | y))$$
 #
 # **MMDS** (MIDL 2023, from brain imaging). An incomplete sample borrows what it lacks from another sample of its class,
 # and the network learns from the mixture too. Each branch is supervised by a classifier of its own. At test time nobody

@@ -81,6 +81,22 @@ def test_packed_rows_change_nothing_that_is_seen(layer, monkeypatch, rows, prefi
         torch.testing.assert_close(ours, dense, rtol=0, atol=1e-12)
 
 
+def test_in_bfloat16_packed_rows_are_as_near_to_the_exact_ones_as_dense_rows(layer, monkeypatch):
+    monkeypatch.setattr(anga.layer, "ROUND", 1)
+    mask = padded_mask()
+    exact = apply_layer(layer, random(3, N_KEYS, 16), mask)[mask]
+    hidden = random(3, N_KEYS, 16).float().requires_grad_()
+    errors = []
+    for packed in (None, rows_to_pack(mask)):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = apply_layer(layer.float(), hidden, mask, packed=packed)[mask]
+        (gradient,) = torch.autograd.grad(output.float().square().sum(), hidden)
+        errors.append(((output - exact).norm() / exact.norm(), gradient))
+    (dense, dense_gradient), (ours, our_gradient) = errors
+    assert 0 < ours < 1.5 * dense < 0.02
+    assert (our_gradient - dense_gradient).norm() < 0.02 * dense_gradient.norm()
+
+
 def test_what_is_not_packed_comes_out_as_zero(layer, monkeypatch):
     monkeypatch.setattr(anga.layer, "ROUND", 1)
     mask = padded_mask()
