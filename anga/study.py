@@ -20,7 +20,7 @@ from anga.report import write_report
 from anga.result import Result
 from anga.runs import run_folder
 from anga.statistics import summarise
-from anga.workers import SECONDS_PER_EPOCH, SECONDS_PER_INPUTS, run_all, runs_backbone, worker_slots
+from anga.workers import SECONDS_PER_INPUTS, guessed_seconds, run_all, runs_backbone, worker_slots
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
@@ -131,7 +131,7 @@ def _seconds_per_epoch(folders: dict[Config, Path]) -> Callable[[Config], float]
 
     def seconds(config: Config) -> float:
         own = known.get(_kind(config))
-        return sum(own) / len(own) if own else SECONDS_PER_EPOCH[runs_backbone(config)]
+        return sum(own) / len(own) if own else guessed_seconds(config)
 
     return seconds
 

@@ -27,7 +27,9 @@ MEMORY_PER_WORKER = 3.5  # GB: runs of the clipart study with an adapter peaked 
 WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
 GPU_MEMORY_PER_WORKER = 24  # GB: what a full-size backbone takes at batch 64, with its token bank
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
-SECONDS_PER_EPOCH = {True: 8.0, False: 0.2}  # by `runs_backbone`, on one core: a first guess
+# A first guess of what an epoch takes on one core: of methods whose own modules are large, and of others by whether
+# they run the backbone. First stages count, spread over the config's epochs.
+SECONDS_PER_EPOCH = {"acmae": 8.0, "dicmor": 5.0, "momke": 3.0, "drfuse": 2.5, "if_mmin": 1.0, True: 11.0, False: 0.3}
 SECONDS_PER_INPUTS = 8.0  # the frozen outputs that runs with the same inputs share, on one core
 WORTH_A_POOL = 60  # seconds; starting workers costs about ten
 
@@ -69,7 +71,7 @@ def run_all(
 def _train_all(configs: list[Config], outputs, workers: int | None, report: Callable[[], None]) -> Failures:
     """Train all, and what fails once more, each run alone, so that no run pays for another. What failed twice."""
     groups = group_by_inputs(configs)
-    short = sum(config.epochs * SECONDS_PER_EPOCH[runs_backbone(config)] for config in configs) < WORTH_A_POOL
+    short = sum(config.epochs * guessed_seconds(config) for config in configs) < WORTH_A_POOL
     slots = worker_slots(len(groups), 1 if workers is None and short else workers)
     if len(slots) == 1:
         failures = _work_here(groups, outputs, slots[0], report)
@@ -94,6 +96,11 @@ def runs_backbone(config: Config) -> bool:
     """
     check_method(config)
     return config.use_adapter if config.method == "anga" else BASELINES[config.method].build.reads != "pooled"
+
+
+def guessed_seconds(config: Config) -> float:
+    """What an epoch may take on one core, as long as no run of its kind has told."""
+    return SECONDS_PER_EPOCH.get(config.method, SECONDS_PER_EPOCH[runs_backbone(config)])
 
 
 def worker_slots(n_groups: int, workers: int | None = None) -> list[str]:

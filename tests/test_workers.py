@@ -98,6 +98,15 @@ def test_a_compared_method_that_runs_the_backbone_stands_alone_and_counts_as_lon
     assert group_by_inputs(fast + slow) == [fast, [slow[0]], [slow[1]]]
 
 
+def test_the_first_guess_of_a_runs_time_knows_large_methods_and_the_backbone():
+    names = {name for name in workers.SECONDS_PER_EPOCH if isinstance(name, str)}
+    assert names <= BASELINES.keys()
+    vilt, acmae, maps = (workers.guessed_seconds(tiny_config(method=name)) for name in ("vilt", "acmae", "maps"))
+    assert 0 < 10 * vilt < min(acmae, maps)
+    with pytest.raises(AngaError, match="did you mean vilt"):
+        workers.guessed_seconds(tiny_config(method="vil"))
+
+
 def test_an_unknown_method_is_refused_before_anything_is_trained(here, tmp_path):
     with pytest.raises(AngaError, match="did you mean vilt"):
         quiet([tiny_config(**CHEAP), tiny_config(method="vil")], tmp_path)
