@@ -35,7 +35,8 @@
 # ## Parameters
 #
 # `params` names a file of grids. All of them have the axes `dataset`, `missing_type` and `method`; there are several,
-# because slow methods compute in bfloat16 where that pays, and some take part in fewer columns.
+# because slow methods compute in bfloat16 where that pays, and some take part in fewer columns. One may be `controls`,
+# which is no part of the table (section 2).
 
 # %% tags=["parameters"]
 params = "../params/quick/08_comparison.yaml"
@@ -212,7 +213,8 @@ for name in ("maps", "shaspec"):
 # All runs of all grids, with one row per run:
 
 # %%
-ours = Comparison.of(*(study.run(name, outputs) for name in study.grids))
+table1_grids = [name for name in study.grids if name != "controls"]
+ours = Comparison.of(*(study.run(name, outputs) for name in table1_grids))
 families = published().drop_duplicates("method").set_index("method")["family"].to_dict()
 families |= {"DCP": "vlp", "SyP": "vlp"}
 
@@ -223,7 +225,7 @@ def family(method):
 
 
 epochs = " or ".join(str(n) for n in sorted({result.config.epochs for result in ours.results}))
-runs_note = "; ".join(sorted({study[name].repeats for name in study.grids}))
+runs_note = "; ".join(sorted({study[name].repeats for name in table1_grids}))
 print(f"{len(ours.results)} runs of {len(ours.methods)} methods, at most {epochs} epochs; {runs_note}")
 
 # %% [markdown]
@@ -275,13 +277,32 @@ clear = ((pairs["low"] > 0) | (pairs["high"] < 0)).sum()
 print(f"{clear} of {len(pairs)} paired intervals exclude zero; about {0.05 * len(pairs):.0f} would by chance alone.")
 
 # %% [markdown]
-# All train equally long. Where many are at their best in the last epoch, more epochs would have helped, and the table
-# also compares how *fast* methods learn:
+# All have the same number of epochs, but some methods first train a teacher, experts or features, as they were
+# published, and this comes on top. Where many are at their best in the last epoch, more epochs would have helped, and
+# the table also compares how *fast* and how *long* methods learn:
 
 # %%
+first_stage = ours.table.assign(epochs=[result.history["validation"].isna().sum() for result in ours.results])
+first_stage = first_stage.groupby("method")["epochs"].max().loc[ours.methods]
+print("epochs of a first stage:", ", ".join(f"{m} {n}" for m, n in first_stage[first_stage > 0].items()) or "none")
 at_end = [result.history["validation"].idxmax() == len(result.history) - 1 for result in ours.results]
 for dataset, share in ours.table.assign(at_end=at_end).groupby("dataset", sort=False)["at_end"].mean().items():
     print(f"{dataset}: {share:.0%} of the runs are best in their last epoch.")
+
+# %% [markdown]
+# What is a longer training worth, and what a first stage? A grid `controls`, if the file has one, trains some methods
+# of the table otherwise, and is no part of it. Its methods against each other, paired, on all test samples:
+
+# %%
+if "controls" in study.grids:
+    controls = Comparison.of(study.run("controls", outputs))
+    controlled, against_controls = controls.summary(), controls.pairs()
+    keep_table(controlled, "controls")
+    keep_table(against_controls, "controls_differences")
+    for row in controlled.itertuples():
+        print(f"{row.dataset}: {row.method} {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] {row.metric}")
+    for row in against_controls.itertuples():
+        print(f"{row.first} minus {row.second}: {in_words(row)}")
 
 # %% [markdown]
 # Does any of them beat plain ViLT, which does nothing about what is missing?
