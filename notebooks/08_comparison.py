@@ -25,10 +25,9 @@
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes about five minutes with the quick file and an hour with `../params/comparison/`, which has
-#   the column "text missing" for methods that read the frozen outputs. `../params/table1/` has all columns and methods;
-#   most run the backbone in every step, so that it takes five to fifteen hours on two cores, by their kind, and about
-#   one on a GPU.
+#   there. Training takes about five minutes with the quick file and two hours with `../params/comparison/`, which has
+#   the column "text missing". `../params/table1/` has all columns; it takes seven to sixteen hours on two cores, by
+#   their kind, and an estimated one on a GPU.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
 # %% [markdown]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from anga.comparison import both_ways
+
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
 TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
@@ -27,8 +29,7 @@ def table2() -> str:
     for part, published in paper.iterrows():
         cells = [part]
         for task in TASKS:
-            row = 100 * ours.loc[(task, part), ["mean", "low", "high"]].astype(float)
-            cells += [f"{published[f'paper, {PUBLISHED[task]}']:.2f}", _interval(row, ".1f")]
+            cells += [f"{published[f'paper, {PUBLISHED[task]}']:.2f}", _percent(ours.loc[(task, part)], ".1f")]
         rows.append(cells)
     return _markdown(["row", *BESIDE], rows)
 
@@ -64,14 +65,25 @@ def comparison() -> str:
         cells = [method]
         for task in TASKS:
             row = ours.loc[(method, task)]
-            text = _interval(100 * row[["mean", "low", "high"]].astype(float), ".1f")
+            text = _percent(row, ".1f")
             published = paper.get((method, task))
             cells += ["" if published is None else f"{100 * published:.2f}", text if row["behind"] else f"**{text}**"]
         rows.append(cells)
     return _markdown(["method", *BESIDE], rows)
 
 
-BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths, comparison)}
+def controls() -> str:
+    """What longer training and first stages are worth, in %, and each row's paired differences to ViLT."""
+    own = _read("controls", "08_comparison", "comparison").set_index("method")
+    minus = both_ways(_read("controls_differences", "08_comparison", "comparison")).set_index(["first", "second"])
+    references, rows = ["ViLT", "ViLT, 60 epochs"], []
+    for method in own.index:
+        differences = ["" if method == other else _percent(minus.loc[(method, other)], "+.1f") for other in references]
+        rows.append([method, _percent(own.loc[method], ".1f"), *differences])
+    return _markdown(["method", "F1-micro", *(f"minus {name}" for name in references)], rows)
+
+
+BLOCKS = {block.__name__: block for block in (table2, gaps, changes, lengths, comparison, controls)}
 
 
 def filled(readme: str) -> str:
@@ -97,6 +109,11 @@ def _over_rates(table: pd.DataFrame, names: list[str]) -> str:
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
     """The table and a column task, "clipart-pairs, AUROC"."""
     return table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS))
+
+
+def _percent(row: pd.Series, form: str) -> str:
+    """`_interval` of a row in %."""
+    return _interval(100 * row[["mean", "low", "high"]].astype(float), form)
 
 
 def _interval(row: pd.Series, form: str) -> str:
