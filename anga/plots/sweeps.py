@@ -19,6 +19,7 @@ LINES = {
     "group means": ("#555555", "", "-."),
     "zero-filled": ("#000000", "", ":"),
 }
+ROUND = [1, 2, 5, 10]  # distances of ticks in narrow panels, where labels like -0.075 would touch
 
 
 def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bool = True) -> Figure:
@@ -46,7 +47,7 @@ def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bo
             axes.axvline(0, color="black", linewidth=1)
         axes.set(title=name, xlabel=xlabel.format(metric=_metric(part)))
         axes.set_yticks(range(len(lines)), lines)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
     first = next(iter(panels.values()))
     first.set_ylim(len(lines) - 0.5, -0.5)
     _stripes(panels, len(lines))
@@ -104,7 +105,7 @@ def spreads(table: pd.DataFrame) -> Figure:
         axes.set(title=name, xlabel=f"standard deviation, {_metric(part)}")
         axes.set_yticks(range(len(knobs)), knobs)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
     first = next(iter(panels.values()))
     first.set_ylim(len(knobs) - 0.5, -0.5)
     _legend(figure, first)
