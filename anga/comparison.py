@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score
 
 from anga.backbone import Backbone
 from anga.baselines import build_baseline
@@ -18,7 +19,7 @@ from anga.model import AngaModel
 from anga.published import COUNTERPARTS, NAMES
 from anga.published import published as numbers
 from anga.result import Result
-from anga.statistics import LEVEL, summarise
+from anga.statistics import LEVEL, paired_difference, summarise
 
 AXES = ["dataset", "missing_type", "method"]
 CELL = AXES[:2]
@@ -109,6 +110,48 @@ class Comparison:
                     row = summarise(runs, data, ["all"]).iloc[0].drop("subset")
                     rows.append({**where, "method": method, **row})
         return pd.DataFrame(rows)
+
+    def multilabel(self) -> "Comparison":
+        """The runs of multi-label tasks."""
+        kept = [i for i, name in enumerate(self.table["dataset"]) if self.dataset(name).task == "multilabel"]
+        return Comparison(self.table.iloc[kept].reset_index(drop=True), [self.results[i] for i in kept])
+
+    def recut(self, subset: str = "all") -> "Comparison":
+        """Runs of multi-label tasks, each cut where it is best on validation samples of a subset (`Result.recut`)."""
+        named = zip(self.results, self.table["dataset"], strict=True)
+        return Comparison(self.table, [result.recut(self.dataset(name), subset) for result, name in named])
+
+    def additions(self, subset: str = "all") -> pd.DataFrame:
+        """What "X + GA" and "X + group means" gain over X, and "X + GA" over "X + group means", on their common seeds.
+
+        Returns:
+            dataset, missing_type, method, minus, subset, mean, low, high, runs; see `paired_difference`.
+        """
+        rows = []
+        for cell in self.cells:
+            for method in (m for m in self.methods if " + " in m):
+                base = method.split(" + ")[0]
+                for minus in (base, f"{base} + group means"):
+                    sides = [self.at(*cell, name) for name in (minus, method)]
+                    seeds = sorted(sides[0].keys() & sides[1].keys()) if minus != method else []
+                    if seeds:
+                        chosen = [[side[pair] for pair in seeds] for side in sides]
+                        ends = paired_difference(*chosen, self.dataset(cell[0]), subset)
+                        rows.append((*cell, method, minus, subset, *ends, len(seeds)))
+        return pd.DataFrame(rows, columns=[*AXES, "minus", "subset", "mean", "low", "high", "runs"])
+
+    def sureness(self) -> pd.DataFrame:
+        """Runs of multi-label tasks on their test samples: the table's columns, predicted and average_precision.
+
+        predicted: labels per sample whose sigmoid is above 0.5. average_precision: micro, over all pairs of a sample
+        and a label; it asks whether true labels are ranked above false ones, and needs no cut.
+        """
+        predicted, precision = [], []
+        for result, name in zip(self.results, self.table["dataset"], strict=True):
+            rows, logits = _test_logits(result)
+            predicted.append((logits > 0).sum(axis=1).mean())
+            precision.append(average_precision_score(self.dataset(name).labels[rows], logits, average="micro"))
+        return self.table.assign(predicted=predicted, average_precision=precision)
 
     def pairs(self, n_resamples: int = 200) -> pd.DataFrame:
         """Every pair of methods in every cell, on the seeds that both have: first minus second, on all test samples.

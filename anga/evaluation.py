@@ -48,6 +48,24 @@ def selecting_score(task: str, labels: np.ndarray, logits: np.ndarray) -> float:
     return float(wins / (n_positive * (len(labels) - n_positive))) if 0 < n_positive < len(labels) else float("nan")
 
 
+def best_cut(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The logit at which to cut for the highest F1-micro; `score` cuts at 0, which is a sigmoid of 0.5.
+
+    Args:
+        labels, logits: `[N, k]`, multilabel, with a positive label at least; best those of the validation split.
+
+    Returns the middle between the lowest logit that is taken and the highest one that is not.
+    """
+    order = np.argsort(-logits, axis=None, kind="stable")
+    ranked = logits.ravel()[order]
+    hits = np.cumsum(labels.ravel()[order] > 0)
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + hits[-1])
+    following = np.append(ranked[1:], ranked[-1] - 1)
+    f1[ranked == following] = 0  # equal logits are taken together
+    best = f1.argmax()
+    return float((ranked[best] + following[best]) / 2)
+
+
 def subsets(table: MissingTable, rows: np.ndarray) -> dict[str, np.ndarray]:
     """bool masks `[n]` over some rows: all, complete, reconstructed, and by which modality is missing."""
     complete = table.complete[rows]

@@ -19,12 +19,20 @@ UPPER_BOUND = {"complete": "complete only", "reconstructed": "reconstructed only
 GAPS = [("joint", bound, subset) for subset, bound in UPPER_BOUND.items()]
 
 
-def compare(runs: GridRuns, pairs: list[tuple[str, str, str]], axis: str = "training", n_resamples: int = 200):
+def compare(
+    runs: GridRuns,
+    pairs: list[tuple[str, str, str]],
+    axis: str = "training",
+    n_resamples: int = 200,
+    own_cut: bool = False,
+) -> pd.DataFrame:
     """Paired differences on the test split at each point of the other axes.
 
     Args:
         runs: a grid with the axis.
         pairs: (first, second, subset); pairs with a label that the grid lacks are left out.
+        own_cut: whether each run is cut where it is best on the subset's validation samples (`Result.recut`); then
+            only multi-label tasks are compared.
 
     Returns:
         Columns: the other axes, first, second, subset, mean (second minus first), low, high (95 %, see
@@ -35,8 +43,12 @@ def compare(runs: GridRuns, pairs: list[tuple[str, str, str]], axis: str = "trai
     rows = []
     for at in points(runs, axis):
         dataset = load_config_dataset(runs.select(**at)[0].config)
+        if own_cut and dataset.task != "multilabel":
+            continue
         for first, second, subset in pairs:
             chosen = [runs.select(**at, **{axis: label}) for label in (first, second)]
+            if own_cut:
+                chosen = [[result.recut(dataset, subset) for result in side] for side in chosen]
             mean, low, high = paired_difference(*chosen, dataset, subset, n_resamples)
             compared = {"first": first, "second": second, "subset": subset}
             rows.append({**at, **compared, "mean": mean, "low": low, "high": high, "runs": len(chosen[0])})

@@ -3,15 +3,19 @@
 import json
 import resource
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
 
 from anga.config import Config
+from anga.datasets import Dataset
 from anga.errors import AngaError
+from anga.evaluation import best_cut, score_subsets, subsets
+from anga.missing import MissingTable
 
 
 @dataclass
@@ -41,6 +45,26 @@ class Result:
     def score(self, subset: str = "all", split: str = "test") -> float:
         """The task's own metric on one subset: all, complete, reconstructed, text_missing or image_missing."""
         return next(iter(self.metrics[split][subset].values()))
+
+    def recut(self, dataset: Dataset, subset: str = "all") -> "Result":
+        """The same run of a multi-label task, with its logits cut where F1-micro is best on validation samples.
+
+        Logits are shifted so that the cut lies at 0, where all scores cut. The selected epoch stays what it was.
+
+        Args:
+            dataset: of the run.
+            subset: which validation samples choose the cut: those of the kind that is to be scored.
+        """
+        columns = self.predictions.filter(regex=r"^logit_\d+$").columns
+        known = self.predictions[self.predictions["split"] == "validation"]
+        known = known[subsets(_table(known), np.arange(len(known)))[subset]]
+        cut = best_cut(dataset.labels[known["row"]], known[columns].to_numpy())
+        predictions = self.predictions.assign(**(self.predictions[columns] - cut))
+        metrics = {}
+        for split, part in predictions.groupby("split", sort=False):
+            labels, logits = dataset.labels[part["row"]], part[columns].to_numpy()
+            metrics[split] = score_subsets(dataset.task, labels, logits, _table(part), np.arange(len(part)))
+        return replace(self, predictions=predictions, metrics=metrics)
 
     def save(self, folder: str | Path) -> None:
         """Write config.yaml, metrics.json, provenance.json, history.csv, telemetry.parquet, predictions.parquet."""
@@ -73,6 +97,10 @@ class Result:
             )
         except (OSError, ValueError, TypeError) as error:
             raise AngaError(f"{folder}: the stored result cannot be read ({error}); delete this folder.") from None
+
+
+def _table(predictions: pd.DataFrame) -> MissingTable:
+    return MissingTable(predictions["has_text"].to_numpy(), predictions["has_image"].to_numpy())
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 from tiny_world import make_dataset, tiny_config
 
 from anga import comparison
 from anga.comparison import Comparison, both_ways, learnable_parameters, orders, published, resampled_scores, standings
 from anga.errors import AngaError
-from anga.evaluation import score_subsets
+from anga.evaluation import best_cut, score_subsets
 from anga.grids import Grid, GridRuns
 from anga.missing import MissingTable
 from anga.result import Result
@@ -107,6 +108,67 @@ def test_grids_of_other_axes_or_with_the_same_runs_are_refused(compare, data):
     other = GridRuns(Grid("odd", {"dataset": [], "method": []}, runs.table, []), runs.results)
     with pytest.raises(AngaError, match="odd: the axes must be dataset, missing_type, method"):
         Comparison.of(other)
+
+
+# --- another cut
+
+
+@pytest.mark.parametrize("subset", ["all", "complete", "reconstructed"])
+def test_recut_runs_differ_only_in_where_they_cut(data, monkeypatch, subset):
+    dataset = data["multilabel"]
+    monkeypatch.setattr(comparison, "load_config_dataset", lambda config: dataset)
+    runs = grid_runs(dataset, {"a": 0.9, "b": 0.5})
+    ours = Comparison.of(runs)
+    assert ours.multilabel().table.equals(ours.table) and ours.recut(subset).table.equals(ours.table)
+    for before, after in zip(runs.results, ours.recut(subset).results, strict=True):
+        labels, logits = chosen(before, dataset, "validation", subset)
+        cut, at_half = best_cut(labels, logits), f1_score(labels, logits > 0, average="micro")
+        assert abs(cut) > 0.05 and after.score(subset, "validation") > at_half
+        for split in ("validation", "test"):
+            labels, logits = chosen(before, dataset, split, subset)
+            assert chosen(after, dataset, split, subset)[1] == pytest.approx(logits - cut)
+            assert after.score(subset, split) == pytest.approx(f1_score(labels, logits > cut, average="micro"))
+
+
+def chosen(run: Result, dataset, split: str, subset: str):
+    """Labels and logits of one subset of a split."""
+    part = run.predictions[run.predictions["split"] == split]
+    complete = part["has_text"] & part["has_image"]
+    part = part[{"all": complete | True, "complete": complete, "reconstructed": ~complete}[subset]]
+    return dataset.labels[part["row"]], part.filter(regex="^logit_").to_numpy()
+
+
+def test_what_is_added_is_the_paired_difference_to_the_method_without_it(data, monkeypatch):
+    dataset = data["binary"]
+    monkeypatch.setattr(comparison, "load_config_dataset", lambda config: dataset)
+    skills = {"a": 0.5, "a + GA": 0.9, "a + group means": 0.7, "b + GA": 0.3}
+    added = Comparison.of(grid_runs(dataset, skills)).additions("complete")
+    assert added[["method", "minus"]].to_numpy().tolist() == [
+        ["a + GA", "a"],
+        ["a + GA", "a + group means"],
+        ["a + group means", "a"],
+    ]
+    for row in added.itertuples():
+        sides = [[result(dataset, skills[name], mask) for mask in (0, 1)] for name in (row.minus, row.method)]
+        assert (row.mean, row.low, row.high) == pytest.approx(paired_difference(*sides, dataset, "complete"))
+        assert (row.subset, row.runs) == ("complete", 2)
+
+
+def test_tasks_of_one_answer_have_no_cut(compare):
+    assert compare({"a": 0.5}).multilabel().results == []
+
+
+def test_sureness_counts_predicted_labels_and_ranks_without_a_cut(data, monkeypatch):
+    dataset = data["multilabel"]
+    monkeypatch.setattr(comparison, "load_config_dataset", lambda config: dataset)
+    ours = Comparison.of(grid_runs(dataset, {"a": 0.9}))
+    first, moved = ours.sureness(), ours.recut().sureness()
+    labels, logits = chosen(ours.results[0], dataset, "test", "all")
+    assert first["predicted"][0] == pytest.approx((logits > 0).sum() / len(logits))
+    hits = [labels.ravel()[logits.ravel() >= value].mean() for value in logits[labels > 0]]
+    assert first["average_precision"][0] == pytest.approx(np.mean(hits)), "precision at each true label, no ties"
+    assert moved["average_precision"].tolist() == pytest.approx(first["average_precision"].tolist())
+    assert (moved["predicted"] != first["predicted"]).all()
 
 
 # --- who stands out

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from anga.datasets.dataset import METRICS
-from anga.evaluation import METRIC_NAMES, score, score_subsets, selecting_score, subsets
+from anga.evaluation import METRIC_NAMES, best_cut, score, score_subsets, selecting_score, subsets
 from anga.missing import MissingTable
 
 TASKS = tuple(METRICS)
@@ -91,6 +91,22 @@ def test_score_of_no_sample_is_undefined(task):
 def test_f1_without_any_positive_is_zero_not_an_error():
     found = score("multilabel", np.zeros((5, 3), np.float32), -np.ones((5, 3)))
     assert found == {"f1_micro": 0, "f1_macro": 0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_cut_beats_every_other_and_splits_no_tie(seed):
+    labels, logits = example("multilabel", seed=seed)
+    cut, values = best_cut(labels, logits), np.unique(logits)
+    assert cut not in values and len(values) < logits.size, "there are ties"
+    others = np.concatenate([values[:1] - 1, (values[1:] + values[:-1]) / 2])
+    scores = [f1_score(labels, logits > other, average="micro") for other in others]
+    assert f1_score(labels, logits > cut, average="micro") == pytest.approx(max(scores))
+
+
+def test_the_best_cut_moves_with_the_logits_and_may_take_all():
+    labels, logits = example("multilabel")
+    assert best_cut(labels, logits - 3) == pytest.approx(best_cut(labels, logits) - 3)
+    assert best_cut(np.ones_like(labels), logits) < logits.min()
 
 
 TABLE = MissingTable(

@@ -72,6 +72,25 @@ def test_a_comparison_turned_round_changes_its_sign(dataset):
     assert there == pytest.approx(-back) and there > 0
 
 
+def test_a_cut_of_its_own_takes_away_what_is_only_a_shift(dataset):
+    """Both trainings rank labels alike, but one is less sure of all of them: a gap at 0.5, and none at its own cut."""
+    task = make_dataset("multilabel", n=N)
+    runs = grid_runs(dataset, {0.5: {"joint": 1.0, "aligned": 1.0}})
+    for place, run in enumerate(runs.results):
+        table, rows = MissingTable.draw(task, 0.5, "text", run.config.mask_seed), np.arange(N)
+        logits = task.labels + np.random.default_rng(run.config.mask_seed).standard_normal(task.labels.shape)
+        known = {"row": rows, "split": np.where(rows % 2, "test", "validation")}
+        known |= {"has_text": table.has_text, "has_image": table.has_image}
+        logits -= 2 if place >= 2 else 0.5
+        run.predictions = pd.DataFrame({**known, **{f"logit_{j}": column for j, column in enumerate(logits.T)}})
+    pairs = [("joint", "aligned", "complete")]
+    with mock.patch("anga.imbalance.load_config_dataset", return_value=task):
+        (half,), (own,) = (compare(runs, pairs, n_resamples=20, own_cut=cut).itertuples() for cut in (False, True))
+    assert half.high < -0.1 and (own.mean, own.low, own.high) == pytest.approx((0, 0, 0))
+    with mock.patch("anga.imbalance.load_config_dataset", return_value=dataset):
+        assert compare(runs, pairs, own_cut=True).empty, "a task of one answer has no cut"
+
+
 def test_points_are_all_combinations_of_the_other_axes():
     axes = {"dataset": ["a", "b"], "training": ["joint"], "missing_rate": [0.1, 0.9]}
     runs = GridRuns(Grid("toy", axes, NONE, []), [])

@@ -28,7 +28,9 @@ def scores(table: pd.DataFrame, note: str) -> Figure:
     """
     methods, names = list(table["method"].unique()), list(table["dataset"].unique())
     size = (2.3 + 2.1 * len(names), 1.6 + 0.24 * len(methods))
-    figure, panels = plt.subplots(1, len(names), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    one = table["metric"].nunique() == 1  # then panels are read against each other
+    style = {"layout": "constrained", "squeeze": False, "sharey": True, "sharex": one}
+    figure, panels = plt.subplots(1, len(names), figsize=size, **style)
     for axes, name in zip(panels[0], names, strict=True):
         part = table[table["dataset"] == name]
         for row in part.itertuples():
