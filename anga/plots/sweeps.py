@@ -19,7 +19,7 @@ LINES = {
     "group means": ("#555555", "", "-."),
     "zero-filled": ("#000000", "", ":"),
 }
-ROUND = [1, 2, 5, 10]  # distances of ticks in narrow panels, where labels like -0.075 would touch
+ROUND = [1, 2, 3, 4, 5, 10]  # distances of ticks in narrow panels, where labels like -0.075 would touch
 
 
 def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bool = True) -> Figure:
