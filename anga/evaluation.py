@@ -52,10 +52,12 @@ def best_cut(labels: np.ndarray, logits: np.ndarray) -> float:
     """The logit at which to cut for the highest F1-micro; `score` cuts at 0, which is a sigmoid of 0.5.
 
     Args:
-        labels, logits: `[N, k]`, multilabel, with a positive label at least; best those of the validation split.
+        labels, logits: `[N, k]`, multilabel; best those of the validation split.
 
-    Returns the middle between the lowest logit that is taken and the highest one that is not.
+    Returns the middle between the lowest logit that is taken and the highest one that is not; 0 where no label is true.
     """
+    if not (labels > 0).any():
+        return 0.0
     order = np.argsort(-logits, axis=None, kind="stable")
     ranked = logits.ravel()[order]
     hits = np.cumsum(labels.ravel()[order] > 0)

@@ -27,6 +27,6 @@ class Products:
         save_figure(figure, table, self.figures / f"{self.notebook}_{name}")
 
     def table(self, table: pd.DataFrame, name: str) -> None:
-        """Keep a table without its index; six digits are more than any run repeats, and a third of the size."""
+        """Keep a table without its index; six digits are more than a repeated run agrees in."""
         self.tables.mkdir(parents=True, exist_ok=True)
         table.to_csv(self.tables / f"{name}.csv", index=False, float_format="%.6g")

@@ -54,7 +54,12 @@ class Result:
         Args:
             dataset: of the run.
             subset: which validation samples choose the cut: those of the kind that is to be scored.
+
+        Raises:
+            AngaError: the task is not a multi-label one.
         """
+        if dataset.task != "multilabel":
+            raise AngaError(f"recut: {dataset.name} is {dataset.task}; only multi-label tasks cut their logits.")
         columns = self.predictions.filter(regex=r"^logit_\d+$").columns
         known = self.predictions[self.predictions["split"] == "validation"]
         known = known[subsets(_table(known), np.arange(len(known)))[subset]]

@@ -24,7 +24,7 @@
 #   row "... + GA". Runs that are not there yet are trained now, with a bar that shows the time left.
 # - **Leaves behind:** figures under `outputs/figures/`; Table 1, all paired differences, costs and ranks under
 #   `outputs/tables/`.
-# - **Run time:** five minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
+# - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
 #   there. Training takes about five minutes with the quick file and four hours with `../params/comparison/`, which has
 #   the columns "text missing" and "image missing". `../params/table1/` has all columns; it takes seven to sixteen hours
 #   on two cores, by their kind, and an estimated one on a GPU.

@@ -155,7 +155,10 @@ def test_what_is_added_is_the_paired_difference_to_the_method_without_it(data, m
 
 
 def test_tasks_of_one_answer_have_no_cut(compare):
-    assert compare({"a": 0.5}).multilabel().results == []
+    ours = compare({"a": 0.5})
+    assert ours.multilabel().results == []
+    with pytest.raises(AngaError, match="only multi-label tasks"):
+        ours.recut()
 
 
 def test_sureness_counts_predicted_labels_and_ranks_without_a_cut(data, monkeypatch):

@@ -107,6 +107,7 @@ def test_the_best_cut_moves_with_the_logits_and_may_take_all():
     labels, logits = example("multilabel")
     assert best_cut(labels, logits - 3) == pytest.approx(best_cut(labels, logits) - 3)
     assert best_cut(np.ones_like(labels), logits) < logits.min()
+    assert best_cut(np.zeros_like(labels), logits) == best_cut(labels[:0], logits[:0]) == 0, "nothing to go by"
 
 
 TABLE = MissingTable(
