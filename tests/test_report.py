@@ -1,12 +1,15 @@
 """The pages of a report: what a reader sees of an executed notebook."""
 
+import io
 import re
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat import v4
+from PIL import Image
 
-from anga.report import _write_page, with_mathml, without_progress
+from anga.report import _write_page, smaller_png, with_mathml, without_progress
 
 BAR = "\rpairs:   0%|          | 0/2 [00:00<?, ?run/s]\rpairs: 100%|##########| 2/2 [00:01<00:00]\n"
 
@@ -48,3 +51,23 @@ def test_a_page_draws_its_formulas_without_scripts(tmp_path):
     page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
     assert page.count("<msub>") == 4 and page.count("<em>") == 1
     assert "$" not in page and "<script" not in page and "http" not in re.sub(r'xmlns="[^"]*"', "", page)
+
+
+@pytest.mark.parametrize("width", [None, 40])
+def test_a_smaller_picture_keeps_its_shape_and_nearly_its_colours(width):
+    ramp, noise = np.linspace(0, 200, 80), np.random.default_rng(0).integers(0, 55, (60, 80))
+    pixels = np.stack([ramp[:60, None] + noise, ramp[None] + noise, noise], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    content = smaller_png(file.getvalue(), colours=64, width=width)
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    assert picture.size == ((80, 60) if width is None else (40, 30))
+    assert len(picture.getcolors()) <= 64 and len(content) < len(file.getvalue())
+    whole = Image.fromarray(pixels).resize(picture.size)
+    assert np.abs(np.asarray(picture, float) - np.asarray(whole, float)).mean() < 10
+
+
+def test_a_picture_that_does_not_get_smaller_stays_as_it_is():
+    file = io.BytesIO()
+    Image.new("1", (8, 8)).save(file, "png", optimize=True)
+    assert smaller_png(file.getvalue()) == file.getvalue()
