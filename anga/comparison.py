@@ -141,17 +141,23 @@ class Comparison:
         return pd.DataFrame(rows, columns=[*AXES, "minus", "subset", "mean", "low", "high", "runs"])
 
     def sureness(self) -> pd.DataFrame:
-        """Runs of multi-label tasks on their test samples: the table's columns, predicted and average_precision.
+        """Runs of multi-label tasks on their test samples: the table's columns, and
 
-        predicted: labels per sample whose sigmoid is above 0.5. average_precision: micro, over all pairs of a sample
-        and a label; it asks whether true labels are ranked above false ones, and needs no cut.
+        - predicted: labels per sample whose sigmoid is above 0.5; predicted_complete and predicted_reconstructed: the
+          same on one kind of samples, NaN where there are none of them;
+        - average_precision: micro, over all pairs of a sample and a label; it asks whether true labels are ranked above
+          false ones, and needs no cut.
         """
-        predicted, precision = [], []
+        found = []
         for result, name in zip(self.results, self.table["dataset"], strict=True):
-            rows, logits = _test_logits(result)
-            predicted.append((logits > 0).sum(axis=1).mean())
-            precision.append(average_precision_score(self.dataset(name).labels[rows], logits, average="micro"))
-        return self.table.assign(predicted=predicted, average_precision=precision)
+            test = result.predictions[result.predictions["split"] == "test"]
+            logits, complete = test.filter(regex=r"^logit_\d+$"), test["has_text"] & test["has_image"]
+            predicted = (logits > 0).sum(axis=1)
+            means = [part.mean() for part in (predicted, predicted[complete], predicted[~complete])]
+            labels = self.dataset(name).labels[test["row"]]
+            found.append((*means, average_precision_score(labels, logits, average="micro")))
+        names = ["predicted", "predicted_complete", "predicted_reconstructed", "average_precision"]
+        return self.table.join(pd.DataFrame(found, columns=names))
 
     def pairs(self, n_resamples: int = 200) -> pd.DataFrame:
         """Every pair of methods in every cell, on the seeds that both have: first minus second, on all test samples.

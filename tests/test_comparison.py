@@ -168,6 +168,10 @@ def test_sureness_counts_predicted_labels_and_ranks_without_a_cut(data, monkeypa
     first, moved = ours.sureness(), ours.recut().sureness()
     labels, logits = chosen(ours.results[0], dataset, "test", "all")
     assert first["predicted"][0] == pytest.approx((logits > 0).sum() / len(logits))
+    for subset in ("complete", "reconstructed"):
+        part = chosen(ours.results[0], dataset, "test", subset)[1]
+        assert first[f"predicted_{subset}"][0] == pytest.approx((part > 0).sum() / len(part))
+    assert first["predicted_complete"][0] != first["predicted_reconstructed"][0]
     hits = [labels.ravel()[logits.ravel() >= value].mean() for value in logits[labels > 0]]
     assert first["average_precision"][0] == pytest.approx(np.mean(hits)), "precision at each true label, no ties"
     assert moved["average_precision"].tolist() == pytest.approx(first["average_precision"].tolist())
