@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
-PARAMS ?= clipart comparison
+PARAMS ?= clipart comparison comparison_both
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -38,7 +38,7 @@ demo: $(READY)  ## run the study on the embedded data: three notebooks, one tabl
 plan: $(READY)  ## list what reproduce would do, what is finished, and the time left
 	@$(RUN) -m anga plan --params $(PARAMS:%=params/%)
 
-reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS="clipart comparison")
+reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS: some sets only)
 	@$(RUN) -m anga reproduce --params $(PARAMS:%=params/%)
 
 reference: reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository

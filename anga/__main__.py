@@ -17,7 +17,7 @@ from anga.runs import run
 from anga.study import demo, headline, plan, reproduce
 
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
-STUDY = ["params/clipart", "params/comparison"]
+STUDY = ["params/clipart", "params/comparison", "params/comparison_both"]
 
 
 def main(arguments: list[str] | None = None) -> int:

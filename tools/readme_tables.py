@@ -8,14 +8,18 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import friedmanchisquare
 
 from anga.comparison import both_ways
+from anga.plots.comparison import VERDICTS
+from anga.ranks import average_ranks, critical_difference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
 TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
+EDITIONS = {"text": "comparison", "image": "comparison", "both": "comparison_both"}  # by what is missing
 SUBSETS = ["all", "complete", "reconstructed"]
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
@@ -66,6 +70,34 @@ def comparison_image() -> str:
     return _table1("image")
 
 
+def comparison_both() -> str:
+    """Table 1's column of texts or images missing, which is an edition of its own."""
+    return _table1("both")
+
+
+def orders() -> str:
+    """How many published orders of two methods hold, by column; and of those, the ones that put ANGA first."""
+    rows = []
+    for missing_type, edition in EDITIONS.items():
+        found = _read("published_orders", "08_comparison", edition).query("missing_type == @missing_type")
+        for who, part in (("all", found), ("ANGA above another", found[found["better"] == "ANGA"])):
+            counts = part["verdict"].value_counts()
+            rows.append([missing_type, who, len(part), *(counts.get(verdict, 0) for verdict in VERDICTS)])
+    return _markdown(["missing", "orders", "number", *VERDICTS], rows)
+
+
+def ranks() -> str:
+    """The paper's methods by their average rank over all columns, in the paper and here, and how far apart is clear."""
+    tables = [_read("table1_beside_paper", "08_comparison", edition) for edition in dict.fromkeys(EDITIONS.values())]
+    found = pd.concat(tables).pivot(index=["dataset", "missing_type"], columns="method", values=["paper", "mean"])
+    paper, ours = (found[whose].dropna(axis=1) for whose in ("paper", "mean"))
+    theirs = average_ranks(paper)
+    rows = [[method, f"{rank:.1f}", f"{theirs[method]:.1f}"] for method, rank in average_ranks(ours).items()]
+    p, apart = friedmanchisquare(*ours.to_numpy().T).pvalue, critical_difference(len(theirs), len(ours))
+    table = _markdown(["method", "average rank, ours", "average rank, paper"], rows)
+    return f"{table}\nFriedman's test of ours: p = {p:.2g}; critical difference {apart:.1f} ranks.\n"
+
+
 def thresholds() -> str:
     """Methods on clipart-keywords, texts missing, in %: F1-micro at 0.5 and at each run's own cut."""
     tables = (_read(name, "08_comparison", "comparison") for name in ("table1", "table1_own_cut", "sureness"))
@@ -99,7 +131,10 @@ def controls() -> str:
     return _markdown(["method", "F1-micro", *(f"minus {name}" for name in references)], rows)
 
 
-BLOCKS = (table2, gaps, changes, lengths, comparison, comparison_image, thresholds, controls)
+BLOCKS = (
+    *(table2, gaps, changes, lengths, comparison, comparison_image, comparison_both),
+    *(ranks, orders, thresholds, controls),
+)
 BLOCKS = {block.__name__: block for block in BLOCKS}
 
 
@@ -114,7 +149,8 @@ def _read(name: str, place: str, params: str = "clipart") -> pd.DataFrame:
 
 def _table1(missing_type: str) -> str:
     """The paper's scores and ours, in %; bold where not clearly behind the leader."""
-    tables = (_read(name, "08_comparison", "comparison") for name in ("table1", "table1_beside_paper"))
+    edition = EDITIONS[missing_type]
+    tables = (_read(name, "08_comparison", edition) for name in ("table1", "table1_beside_paper"))
     ours, paper = (t[t["missing_type"] == missing_type].set_index(["method", "dataset"]) for t in tables)
     rows = []
     for method in ours.index.unique("method"):
