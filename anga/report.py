@@ -24,7 +24,7 @@ img { max-width: 100%; } .figures img { width: 48%; margin: .3em; } h2 { margin-
 # A formula of a notebook, in a block or a line; code, which may hold dollars of its own, comes first.
 FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.+?)\$", re.DOTALL)
 EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
-FIGURE_WIDTH, FIGURE_COLOURS = 800, 64  # of the gallery, which only has to be looked through; pages keep 256
+FIGURE_WIDTH = 800  # pixels
 
 
 def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
@@ -44,7 +44,7 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
     tables = _copy(Path(outputs) / "tables" / name, folder / "tables", (".csv",))
     figures = _copy(Path(outputs) / "figures" / name, folder / "figures", (".png",))
     for path in figures:
-        path.write_bytes(smaller_png(path.read_bytes(), FIGURE_COLOURS, FIGURE_WIDTH))
+        path.write_bytes(smaller_png(path.read_bytes(), FIGURE_WIDTH))
     paper = beside_paper(study, outputs)
     if len(paper):
         tables.append(folder / "tables" / "beside_paper.csv")
@@ -121,14 +121,15 @@ def without_progress(output: dict) -> dict:
     return type(output)(output, text=re.sub(r"\r[^\r\n]*\n?", "", output["text"]))
 
 
-def smaller_png(content: bytes, colours: int = 256, width: int | None = None) -> bytes:
-    """The same picture with so many colours, and no wider than `width` pixels, where that is smaller."""
+def smaller_png(content: bytes, width: int | None = None) -> bytes:
+    """The same picture with 128 colours, and no wider than `width` pixels, where that is smaller."""
     from PIL import Image
 
     file, picture = io.BytesIO(), Image.open(io.BytesIO(content)).convert("RGB")
     if width is not None and picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(colours).save(file, "png", optimize=True)
+    # Pillow's default, the median cut, makes the colours of small markers grey
+    picture.quantize(128, method=Image.Quantize.MAXCOVERAGE, kmeans=4).save(file, "png", optimize=True)
     return min(content, file.getvalue(), key=len)
 
 
