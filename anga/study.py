@@ -102,11 +102,16 @@ def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.D
 
 
 def plan(studies: list[ParameterSet], outputs: str | Path) -> pd.DataFrame:
-    """What studies comprise: job, runs, finished, minutes (left, with the workers of this machine).
+    """What studies comprise: job (of several studies: set/job), runs, finished, minutes (left, on this machine).
 
     A run that several jobs share counts, and takes time, in the first of them only.
     """
-    jobs = [job for study in studies for job in study.jobs().items()]
+    named = len(studies) > 1  # sets may have jobs of the same name
+    jobs = [
+        (f"{study.folder.name}/{job}" if named else job, configs)
+        for study in studies
+        for job, configs in study.jobs().items()
+    ]
     folders = {config: run_folder(config, outputs)[0] for _, configs in jobs for config in configs}
     per_epoch = _seconds_per_epoch(folders)
     rows, seen = [], set()

@@ -1,6 +1,7 @@
 """A study: a folder of parameter files in; runs, executed notebooks, a plan and a report out, whatever fails."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -149,6 +150,13 @@ def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, 
     assert after["finished"].tolist() == after["runs"].tolist() and after["minutes"].sum() == 0
     assert main(["plan", "--params", "params/tiny"]) == 0
     assert "11 runs, 11 finished" in capsys.readouterr().out
+
+
+def test_jobs_of_several_sets_are_told_apart(project):
+    shutil.copytree("params/tiny", "params/other")
+    table = plan([ParameterSet.read("params/tiny"), ParameterSet.read("params/other")], "outputs")
+    assert table["job"].is_unique and table["runs"].tolist() == [4, 4, 3, 0, 0, 0]
+    assert table["job"].str.split("/").str[0].tolist() == ["tiny"] * 3 + ["other"] * 3
 
 
 def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project):
