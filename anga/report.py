@@ -23,6 +23,7 @@ pre { overflow-x: auto; background: #f6f6f6; padding: .6em; font-size: 13px; } t
 img { max-width: 100%; } .figures img { width: 48%; margin: .3em; } h2 { margin-top: 2em; }"""
 # A formula of a notebook, in a block or a line; code, which may hold dollars of its own, comes first.
 FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.+?)\$", re.DOTALL)
+PICTURE = re.compile(r"data:image/png;base64,([\w+/=\s]+)")  # inside a page
 EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
 FIGURE_WIDTH = 800  # pixels
 
@@ -88,13 +89,11 @@ def _write_page(notebook: Path, folder: Path) -> Path:
     for cell in (cell for cell in content.cells if cell.cell_type == "code"):
         cell.outputs = [output for output in map(without_progress, cell.outputs) if output.get("text") != ""]
     for output in (output for cell in content.cells for output in cell.get("outputs", [])):
-        data = output.get("data", {})
-        if "image/png" in data:
-            data["image/png"] = base64.b64encode(smaller_png(base64.b64decode(data["image/png"]))).decode()
-            data.pop("image/svg+xml", None)
+        if "image/png" in output.get("data", {}):
+            output["data"].pop("image/svg+xml", None)
     exporter = HTMLExporter(template_name="basic", **EXPORT)
     body, _ = exporter.from_notebook_node(content)
-    page = _page(notebook.stem, body, HtmlFormatter().get_style_defs(".highlight"))
+    page = _page(notebook.stem, PICTURE.sub(_as_webp, body), HtmlFormatter().get_style_defs(".highlight"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{notebook.stem}.html"
     path.write_text(page, encoding="utf-8")
@@ -131,6 +130,15 @@ def smaller_png(content: bytes, width: int | None = None) -> bytes:
     # Pillow's default, the median cut, makes the colours of small markers grey
     picture.quantize(128, method=Image.Quantize.MAXCOVERAGE, kmeans=4).save(file, "png", optimize=True)
     return min(content, file.getvalue(), key=len)
+
+
+def _as_webp(found: re.Match) -> str:
+    """A page's picture with fewer colours, as lossless WebP: a fifth smaller than PNG, and every browser draws it."""
+    from PIL import Image
+
+    file, picture = io.BytesIO(), Image.open(io.BytesIO(smaller_png(base64.b64decode(found[1]))))
+    picture.convert("RGB").save(file, "webp", lossless=True, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _copy(source: Path, target: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -1,5 +1,6 @@
 """The pages of a report: what a reader sees of an executed notebook."""
 
+import base64
 import io
 import re
 
@@ -51,6 +52,23 @@ def test_a_page_draws_its_formulas_without_scripts(tmp_path):
     page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
     assert page.count("<msub>") == 4 and page.count("<em>") == 1
     assert "$" not in page and "<script" not in page and "http" not in re.sub(r'xmlns="[^"]*"', "", page)
+
+
+def test_a_page_draws_the_pixels_of_its_smaller_picture_and_no_vectors(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(file, "png")
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "image/svg+xml": "<svg></svg>"}
+    cell = v4.new_code_cell("draw()", outputs=[v4.new_output("display_data", data)])
+    (tmp_path / "tasks").mkdir()
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# What?"), cell]), tmp_path / "tasks" / "01.ipynb")
+    page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
+    (embedded,) = re.findall(r'<img [^>]*src="data:image/webp;base64,([^"]+)"', page)
+    assert "image/png" not in page and "<svg" not in page
+    drawn, smaller = (
+        np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        for content in (base64.b64decode(embedded), smaller_png(file.getvalue()))
+    )
+    assert np.array_equal(drawn, smaller)
 
 
 @pytest.mark.parametrize("width", [None, 40])
