@@ -12,9 +12,10 @@ from anga.baselines import build_baseline
 from anga.config import Config
 from anga.datasets import Dataset
 from anga.errors import AngaError
-from anga.evaluation import METRIC_NAMES, selecting_score
-from anga.grids import GridRuns
+from anga.evaluation import METRIC_NAMES, selecting_score, subsets
+from anga.grids import SUBSETS, GridRuns
 from anga.inputs import load_config_dataset
+from anga.missing import MissingTable
 from anga.model import AngaModel
 from anga.published import COUNTERPARTS, NAMES
 from anga.published import published as numbers
@@ -141,23 +142,28 @@ class Comparison:
         return pd.DataFrame(rows, columns=[*AXES, "minus", "subset", "mean", "low", "high", "runs"])
 
     def sureness(self) -> pd.DataFrame:
-        """Runs of multi-label tasks on their test samples: the table's columns, and
+        """Runs of multi-label tasks, one row per run and subset of its test samples: the table's columns, subset, and
 
-        - predicted: labels per sample whose sigmoid is above 0.5; predicted_complete and predicted_reconstructed: the
-          same on one kind of samples, NaN where there are none of them;
+        - predicted: labels per sample whose sigmoid is above 0.5;
         - average_precision: micro, over all pairs of a sample and a label; it asks whether true labels are ranked above
           false ones, and needs no cut.
+
+        Both are NaN for a subset without samples.
         """
         found = []
-        for result, name in zip(self.results, self.table["dataset"], strict=True):
+        for run, result in zip(self.table.to_dict("records"), self.results, strict=True):
             test = result.predictions[result.predictions["split"] == "test"]
-            logits, complete = test.filter(regex=r"^logit_\d+$"), test["has_text"] & test["has_image"]
-            predicted = (logits > 0).sum(axis=1)
-            means = [part.mean() for part in (predicted, predicted[complete], predicted[~complete])]
-            labels = self.dataset(name).labels[test["row"]]
-            found.append((*means, average_precision_score(labels, logits, average="micro")))
-        names = ["predicted", "predicted_complete", "predicted_reconstructed", "average_precision"]
-        return self.table.join(pd.DataFrame(found, columns=names))
+            logits = test.filter(regex=r"^logit_\d+$").to_numpy()
+            labels = self.dataset(run["dataset"]).labels[test["row"].to_numpy()]
+            missing = MissingTable(test["has_text"].to_numpy(), test["has_image"].to_numpy())
+            masks = subsets(missing, np.arange(len(test)))
+            for subset, mask in ((name, masks[name]) for name in SUBSETS):
+                predicted = precision = float("nan")
+                if mask.any():
+                    predicted = (logits[mask] > 0).sum(axis=1).mean()
+                    precision = average_precision_score(labels[mask], logits[mask], average="micro")
+                found.append({**run, "subset": subset, "predicted": predicted, "average_precision": precision})
+        return pd.DataFrame(found)
 
     def pairs(self, n_resamples: int = 200) -> pd.DataFrame:
         """Every pair of methods in every cell, on the seeds that both have: first minus second, on all test samples.

@@ -164,18 +164,26 @@ def test_tasks_of_one_answer_have_no_cut(compare):
 def test_sureness_counts_predicted_labels_and_ranks_without_a_cut(data, monkeypatch):
     dataset = data["multilabel"]
     monkeypatch.setattr(comparison, "load_config_dataset", lambda config: dataset)
-    ours = Comparison.of(grid_runs(dataset, {"a": 0.9}))
-    first, moved = ours.sureness(), ours.recut().sureness()
-    labels, logits = chosen(ours.results[0], dataset, "test", "all")
-    assert first["predicted"][0] == pytest.approx((logits > 0).sum() / len(logits))
-    for subset in ("complete", "reconstructed"):
-        part = chosen(ours.results[0], dataset, "test", subset)[1]
-        assert first[f"predicted_{subset}"][0] == pytest.approx((part > 0).sum() / len(part))
-    assert first["predicted_complete"][0] != first["predicted_reconstructed"][0]
-    hits = [labels.ravel()[logits.ravel() >= value].mean() for value in logits[labels > 0]]
-    assert first["average_precision"][0] == pytest.approx(np.mean(hits)), "precision at each true label, no ties"
+    ours = Comparison.of(grid_runs(dataset, {"a": 0.9}, masks=(0,)))
+    first, moved = (runs.sureness().set_index("subset") for runs in (ours, ours.recut()))
+    assert list(first.index) == ["all", "complete", "reconstructed"] and set(first["method"]) == {"a"}
+    for subset in first.index:
+        labels, logits = chosen(ours.results[0], dataset, "test", subset)
+        assert first.loc[subset, "predicted"] == pytest.approx((logits > 0).sum() / len(logits))
+        hits = [labels.ravel()[logits.ravel() >= value].mean() for value in logits[labels > 0]]
+        assert first.loc[subset, "average_precision"] == pytest.approx(np.mean(hits)), "precision at each true label"
+    assert first["predicted"].nunique() == first["average_precision"].nunique() == 3
     assert moved["average_precision"].tolist() == pytest.approx(first["average_precision"].tolist())
     assert (moved["predicted"] != first["predicted"]).all()
+
+
+def test_sureness_of_nobody_is_unknown(data, monkeypatch):
+    dataset = data["multilabel"]
+    monkeypatch.setattr(comparison, "load_config_dataset", lambda config: dataset)
+    ours = Comparison.of(grid_runs(dataset, {"a": 0.9}, masks=(0,)))
+    ours.results[0].predictions[["has_text", "has_image"]] = True
+    found = ours.sureness().set_index("subset")[["predicted", "average_precision"]]
+    assert found.loc[["all", "complete"]].notna().all(axis=None) and found.loc["reconstructed"].isna().all()
 
 
 # --- who stands out
