@@ -58,10 +58,21 @@ def test_the_readmes_loop_runs_and_learns():
     assert all(parameter.grad.abs().sum() > 0 for parameter in names["model"].parameters())
 
 
-def test_readme_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith(("http", "#"))]
-    missing = [link for link in links if not (ROOT / link.split("#")[0]).exists()]
-    assert links and not missing
+@pytest.mark.parametrize("page", ["README.md", "notebooks/README.md", "outputs/reference/README.md"])
+def test_links_lead_to_files_and_headings(page):
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()) if not link.startswith("http")]
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not heading or heading in _anchors(target.read_text()), link
+
+
+def _anchors(markdown: str) -> set[str]:
+    """What a link to a heading is called: lower case, no punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_figures_that_the_readme_names_are_drawn():

@@ -1,4 +1,4 @@
-"""Write the reference edition's numbers into README.md: `python tools/readme_tables.py`.
+"""Write the reference edition's numbers into the two README.md that show them: `python tools/readme_tables.py`.
 
 What stands between `<!-- reference: NAME -->` and `<!-- /reference -->` is made here from the tables of
 outputs/reference; a test holds the two together.
@@ -16,10 +16,12 @@ from anga.ranks import average_ranks, critical_difference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
+FILES = [ROOT / "README.md", REFERENCE / "README.md"]
 TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
 EDITIONS = {"text": "comparison", "image": "comparison", "both": "comparison_both"}  # by what is missing
+COMPARISONS = ["comparison", "comparison_both"]
 SUBSETS = ["all", "complete", "reconstructed"]
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
@@ -131,16 +133,37 @@ def controls() -> str:
     return _markdown(["method", "F1-micro", *(f"minus {name}" for name in references)], rows)
 
 
+def alignment() -> str:
+    """What switching alignment on changes in each method, on all test samples, in %."""
+    tables = {
+        name: pd.concat([_read(name, "08_comparison", edition) for edition in COMPARISONS])
+        .query("subset == 'all' and method.str.endswith(' + GA')")
+        .drop_duplicates(["dataset", "missing_type", "method", "minus"])
+        .set_index(["method", "minus", "missing_type", "dataset"])
+        for name in ("alignment", "alignment_own_cut")
+    }
+    looks = {f"{task}, {METRICS[task]}": ("alignment", task) for task in TASKS}
+    looks["clipart-keywords, own cut"] = ("alignment_own_cut", "clipart-keywords")
+    keys = tables["alignment"].index.droplevel("dataset").unique().to_frame(index=False)
+    keys["control"] = keys["minus"].str.endswith(" + group means")
+    rows = []
+    for key in keys.sort_values("control", kind="stable").itertuples():
+        where = (key.method, key.minus, key.missing_type)
+        cells = [_percent(tables[name].loc[(*where, task)], "+.1f") for name, task in looks.values()]
+        rows.append([f"{key.method} minus {key.minus}", key.missing_type, *cells])
+    return _markdown(["difference", "missing", *looks], rows)
+
+
 BLOCKS = (
     *(table2, gaps, changes, lengths, comparison, comparison_image, comparison_both),
-    *(ranks, orders, thresholds, controls),
+    *(ranks, orders, thresholds, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
 
 
-def filled(readme: str) -> str:
-    """README with every block made anew."""
-    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], readme)
+def filled(text: str) -> str:
+    """The text with every block made anew."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
 
 
 def _read(name: str, place: str, params: str = "clipart") -> pd.DataFrame:
@@ -202,6 +225,6 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(filled(path.read_text()))
-    print(f"{path}: {', '.join(name for _, name, _ in BLOCK.findall(path.read_text()))}")
+    for path in FILES:
+        path.write_text(filled(path.read_text()))
+        print(f"{path}: {', '.join(name for _, name, _ in BLOCK.findall(path.read_text()))}")
