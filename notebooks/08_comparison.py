@@ -26,9 +26,9 @@
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
 #   there. Training takes about five minutes with the quick file, four hours with `../params/comparison/`, which has the
-#   columns "text missing" and "image missing", and two more with `../params/comparison_both/`, which has the third one.
-#   `../params/table1/` has all columns in one file; it takes seven to sixteen hours on two cores, by their kind, and an
-#   estimated one on a GPU.
+#   columns "text missing" and "image missing", two more with `../params/comparison_both/`, which has the third one, and
+#   another two with `../params/comparison_more/`, which adds methods to it that Table 1 lacks. `../params/table1/` has
+#   all columns in one file; it takes seven to sixteen hours on two cores, by their kind, and an estimated one on a GPU.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
 # %% [markdown]
