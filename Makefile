@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
-PARAMS ?= clipart comparison comparison_both
+PARAMS ?= clipart comparison comparison_both comparison_more
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check

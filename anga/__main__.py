@@ -17,7 +17,7 @@ from anga.runs import run
 from anga.study import demo, headline, plan, reproduce
 
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
-STUDY = ["params/clipart", "params/comparison", "params/comparison_both"]
+STUDY = [f"params/{name}" for name in ("clipart", "comparison", "comparison_both", "comparison_more")]
 
 
 def main(arguments: list[str] | None = None) -> int:

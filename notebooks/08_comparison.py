@@ -71,6 +71,7 @@ cell_axes = ["dataset", "missing_type"]
 study = GridFile.from_yaml(params)
 products = Products(outputs, study.place, study.name)
 keep, keep_table = products.figure, products.table
+lacking = {"text": "texts missing", "image": "images missing", "both": "either missing"}
 
 # %% [markdown]
 # ## 1. What is compared?
@@ -254,7 +255,7 @@ cells.pivot(index="method", columns=cell_axes, values="cell").loc[ours.methods, 
 # %%
 over = " and ".join(table1["over"].unique())
 for missing_type, part in table1.groupby("missing_type", sort=False):
-    note = f"{missing_type} missing; {runs_note},\n95 % intervals over {over}; filling by paired differences"
+    note = f"{lacking[missing_type]}; {runs_note},\n95 % intervals over {over}; filling by paired differences"
     keep(comparison.scores(part, note), part, f"table1_{missing_type}")
 
 # %% [markdown]
@@ -335,7 +336,7 @@ if own_cut.results:
     looks = {"cut at 0.5": half_table, "cut on validation": own_table}
     both_cuts = pd.concat(part.assign(dataset=part["dataset"] + f",\n{name}") for name, part in looks.items())
     for missing_type, part in both_cuts.groupby("missing_type", sort=False):
-        note = f"{missing_type} missing; {runs_note},\n95 % intervals over {over}; filling by paired differences"
+        note = f"{lacking[missing_type]}; {runs_note},\n95 % intervals over {over}; filling by paired differences"
         keep(comparison.scores(part, note), part, f"cuts_{missing_type}")
 
 # %% [markdown]
@@ -513,7 +514,7 @@ keep_table(gains, "alignment")
 def switched_on(table, title):
     """The figure of "X + ..." minus X."""
     shown = table[~table["minus"].str.contains(" + ", regex=False)]
-    shown = shown.assign(line=shown["method"] + ", " + shown["missing_type"] + " missing")
+    shown = shown.assign(line=shown["method"] + ", " + shown["missing_type"].map(lacking))
     keep(sweeps.forest(shown, "line", "subset", "difference in\n{metric}"), shown, title)
 
 
@@ -561,7 +562,7 @@ price["parameters"] = [learnable_parameters(group[0].config, backbone, len(data.
 price["seconds"] = [pd.Series([run.seconds for run in group]).median() for group in runs]
 price["in every step"] = [runs_backbone(group[0].config) for group in runs]
 keep_table(price, "costs")
-note = f"{dataset}, {missing_type} missing; {runs_note}\n95 % intervals over {over}"
+note = f"{dataset}, {lacking[missing_type]}; {runs_note}\n95 % intervals over {over}"
 
 # %%
 metric = METRIC_NAMES[data.metric]

@@ -37,7 +37,7 @@ def test_tables_are_formatted_as_they_should_be(tmp_path, monkeypatch):
     assert last == "| clipart-pairs, AUROC | **+0.050 [+0.002, +0.075]** | +0.050 [-0.010, +0.075] |"
 
 
-@pytest.mark.parametrize("name", ["clipart", "comparison", "comparison_both"])
+@pytest.mark.parametrize("name", ["clipart", "comparison", "comparison_both", "comparison_more"])
 def test_the_reference_is_the_whole_study_with_its_provenance(name):
     facts = json.loads((REFERENCE / name / "provenance.json").read_text())
     assert facts["parameters"] == name and facts["runs missing"] == 0 and facts["hours of training"] > 0

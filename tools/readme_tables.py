@@ -21,7 +21,7 @@ TASKS = ["clipart-pairs", "clipart-keywords", "clipart-folders"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
 EDITIONS = {"text": "comparison", "image": "comparison", "both": "comparison_both"}  # by what is missing
-COMPARISONS = ["comparison", "comparison_both"]
+COMPARISONS = ["comparison", "comparison_both", "comparison_more"]
 SUBSETS = ["all", "complete", "reconstructed"]
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
@@ -133,6 +133,37 @@ def controls() -> str:
     return _markdown(["method", "F1-micro", *(f"minus {name}" for name in references)], rows)
 
 
+def uncompared() -> str:
+    """The two methods that Table 1 lacks, in its column of texts or images missing, and paired differences."""
+    others = ["ViLT", "MAPs", "Retrieval"]
+    looks = {f"{task}, {METRICS[task]}": (task, "table1", "table1_differences") for task in TASKS}
+    looks["clipart-keywords, own cut"] = ("clipart-keywords", "table1_own_cut", "table1_own_cut_differences")
+    rows = []
+    for name, (task, *names) in looks.items():
+        scores, pairs = (_read(table, "08_comparison", "comparison_more") for table in names)
+        scores = scores[scores["dataset"] == task].set_index("method")
+        minus = both_ways(pairs[pairs["dataset"] == task]).set_index(["first", "second"])
+        for method in ("DCP", "SyP"):
+            differences = [_percent(minus.loc[(method, other)], "+.1f") for other in others]
+            rows.append([name, method, _percent(scores.loc[method], ".1f"), *differences])
+    return _markdown(["task", "method", "score", *(f"minus {other}" for other in others)], rows)
+
+
+def subsets() -> str:
+    """What models without and with stand-ins learn from complete and from other samples of clipart-keywords."""
+    table = _read("subsets", "08_comparison", "comparison_more")
+    measures = {"predicted": "labels per sample", "average_precision": "average precision"}
+    kinds = {"complete": "complete", "reconstructed": "other"}
+    rows = []
+    for (missing_type, method), part in table.groupby(["missing_type", "method"], sort=False):
+        part = part.set_index(["measure", "subset"])
+        model, _, alone = method.partition(", ")
+        cells = [_interval(part.loc[(measure, kind)], ".2f") for measure in measures for kind in kinds]
+        rows.append([missing_type, model, alone or "all", *cells])
+    head = [f"{measure}, {kind} samples" for measure in measures.values() for kind in kinds.values()]
+    return _markdown(["missing", "method", "trained on", *head], rows)
+
+
 def alignment() -> str:
     """What switching alignment on changes in each method, on all test samples, in %."""
     tables = {
@@ -156,7 +187,7 @@ def alignment() -> str:
 
 BLOCKS = (
     *(table2, gaps, changes, lengths, comparison, comparison_image, comparison_both),
-    *(ranks, orders, thresholds, controls, alignment),
+    *(uncompared, ranks, orders, thresholds, subsets, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
 
