@@ -63,7 +63,8 @@ from anga.statistics import in_words, mean_intervals, spearman_interval, verdict
 from anga.workers import runs_backbone
 
 # %% [markdown]
-# `keep` saves a figure together with the table that it was drawn from, `keep_table` a table.
+# `keep` saves a figure together with the table that it was drawn from, `keep_table` a table. `lacking` names missing
+# types in figures: "both" is the paper's word for samples that lack either their text or their image.
 
 # %%
 plots.set_style()
