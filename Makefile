@@ -7,6 +7,8 @@
 .PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
 PARAMS ?= clipart comparison comparison_both comparison_more
+ONLY ?=
+CHOSEN = --params $(PARAMS:%=params/%) $(if $(ONLY),--only $(ONLY))
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -36,14 +38,20 @@ demo: $(READY)  ## run the study on the embedded data: three notebooks, one tabl
 	@$(RUN) -m anga demo
 
 plan: $(READY)  ## list what reproduce would do, what is finished, and the time left
-	@$(RUN) -m anga plan --params $(PARAMS:%=params/%)
+	@$(RUN) -m anga plan $(CHOSEN)
 
-reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS: some sets only)
-	@$(RUN) -m anga reproduce --params $(PARAMS:%=params/%)
+reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS: some sets, ONLY: some files)
+	@$(RUN) -m anga reproduce $(CHOSEN)
 
-reference: reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository
+reference: $(if $(ONLY),edition) reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository
 	@for set in $(PARAMS); do rm -rf outputs/reference/$$set && cp -R outputs/report/$$set outputs/reference/; done
 	@du -sh outputs/reference
+
+# The report in which ONLY makes some files anew.
+.PHONY: edition
+edition:
+	@mkdir -p outputs/report
+	@for set in $(PARAMS); do rm -rf outputs/report/$$set && cp -R outputs/reference/$$set outputs/report/; done
 
 test: $(READY)  ## run all tests, notebooks included, in two processes
 	@$(RUN) -m pytest -n 2 --dist loadfile

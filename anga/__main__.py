@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (whole, dry):
         words = {"default": STUDY, "help": f"folders of parameter files (default: {' '.join(STUDY)})"}
         command.add_argument("--params", nargs="+", metavar="FOLDER", **words)
+        command.add_argument("--only", nargs="+", metavar="NAME", help="some of their files, such as 03_imbalance")
     for command in (short, whole):
         command.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
     for command in (one, short, whole, dry):
@@ -135,11 +136,23 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"figures (PNG, SVG, CSV): {folder / 'figures' / Path(options.params).name}")
 
 
+def _studies(options: argparse.Namespace) -> list[ParameterSet]:
+    """The sets of parameter files that are asked for, without those of which --only leaves nothing."""
+    studies = [ParameterSet.read(folder) for folder in options.params]
+    if options.only is None:
+        return studies
+    known = sorted({name for study in studies for name in study.files})
+    unknown = [name for name in options.only if name not in known]
+    if unknown:
+        raise AngaError(f"--only {unknown[0]}: {' '.join(options.params)} have no such file, only {', '.join(known)}.")
+    return [study for study in (study.only(options.only) for study in studies) if study.files]
+
+
 def _reproduce(options: argparse.Namespace) -> None:
     if options.workers is not None and options.workers < 1:
         raise AngaError(f"--workers: must be at least 1, not {options.workers}.")
     complaints = []
-    for study in [ParameterSet.read(folder) for folder in options.params]:  # all are checked before the first begins
+    for study in _studies(options):  # all are checked before the first begins
         try:
             print(f"report: {reproduce(study, options.outputs, options.notebooks, options.workers)}")
         except AngaError as error:
@@ -149,7 +162,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    table = plan([ParameterSet.read(folder) for folder in options.params], options.outputs)
+    table = plan(_studies(options), options.outputs)
     total = table[["runs", "finished", "minutes"]].sum()
     print(table.to_string(index=False, float_format="{:.0f}".format))
     print(f"\n{total['runs']:.0f} runs, {total['finished']:.0f} finished; training takes about", end=" ")

@@ -1,6 +1,7 @@
 """Parameter files: one per task, or one per notebook that compares many runs; and the variants that all share."""
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +75,13 @@ class ParameterSet:
         folder: such as params/clipart.
         tasks: one file per task, for notebooks 01, 02 and 04.
         grids: one file per notebook that compares many runs, named like it.
+        whole: whether these are all files of the folder.
     """
 
     folder: Path
     tasks: list[Params]
     grids: list[GridFile]
+    whole: bool = True
 
     @classmethod
     def read(cls, folder: str | Path) -> "ParameterSet":
@@ -100,6 +103,16 @@ class ParameterSet:
             raise AngaError("\n".join(complaints))
         kinds = [[file for file in read if isinstance(file, kind)] for kind in (Params, GridFile)]
         return cls(Path(folder), *kinds)
+
+    @property
+    def files(self) -> dict[str, Params | GridFile]:
+        """Every file by its name: "clipart-pairs", "03_imbalance"."""
+        return {file.path.stem: file for file in (*self.tasks, *self.grids)}
+
+    def only(self, names: Collection[str]) -> "ParameterSet":
+        """Those of its files that have one of these names, maybe none."""
+        tasks, grids = ([file for file in part if file.path.stem in names] for part in (self.tasks, self.grids))
+        return ParameterSet(self.folder, tasks, grids, whole=self.files.keys() <= set(names))
 
     def jobs(self) -> dict[str, list[Config]]:
         """All configs by where they come from: "clipart-pairs", "03_imbalance: rates"."""

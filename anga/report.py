@@ -26,10 +26,15 @@ FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.
 PICTURE = re.compile(r"data:image/png;base64,([\w+/=\s]+)")  # inside a page
 EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
 FIGURE_WIDTH = 800  # pixels
+PARTS = ("notebooks", "tables", "figures")  # of a report; in each a folder per parameter file
+BESIDE_PAPER = "beside_paper.csv"
 
 
 def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
-    """Write index.html, notebooks/, tables/, figures/ and provenance.json into `folder`, which is emptied first.
+    """Write index.html, notebooks/, tables/, figures/ and provenance.json into `folder`.
+
+    A whole study replaces what stood there. Some of its files (`ParameterSet.only`) replace their own pages, tables and
+    figures, and provenance.json says that they were made anew.
 
     Args:
         study: what was run.
@@ -38,24 +43,35 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
 
     Returns the index.
     """
-    folder, name = Path(folder), study.folder.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    pages = {path: _write_page(path, folder / "notebooks" / path.parent.name) for path in executed}
-    tables = _copy(Path(outputs) / "tables" / name, folder / "tables", (".csv",))
-    figures = _copy(Path(outputs) / "figures" / name, folder / "figures", (".png",))
-    for path in figures:
-        path.write_bytes(smaller_png(path.read_bytes(), FIGURE_WIDTH))
-    paper = beside_paper(study, outputs)
-    if len(paper):
-        tables.append(folder / "tables" / "beside_paper.csv")
-        tables[-1].parent.mkdir(exist_ok=True)
-        paper.to_csv(tables[-1], index=False)
-    facts = study_provenance(study, outputs)
+    folder = Path(folder)
+    facts = _facts(study, outputs, folder / "provenance.json")
+    for old in [folder] if study.whole else [folder / part / name for part in PARTS for name in study.files]:
+        shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n")
+    for path in executed:
+        _write_page(path, folder / "notebooks" / path.parent.name)
+    for name in study.files:
+        place = f"{study.folder.name}/{name}"
+        _copy(Path(outputs) / "tables" / place, folder / "tables" / name, ".csv")
+        for path in _copy(Path(outputs) / "figures" / place, folder / "figures" / name, ".png"):
+            path.write_bytes(smaller_png(path.read_bytes(), FIGURE_WIDTH))
+        paper = beside_paper(study.only([name]), outputs)
+        if len(paper):
+            (folder / "tables" / name).mkdir(parents=True, exist_ok=True)
+            paper.to_csv(folder / "tables" / name / BESIDE_PAPER, index=False)
     index = folder / "index.html"
-    index.write_text(_index(name, folder, pages, tables, figures, facts, paper), encoding="utf-8")
+    index.write_text(_index(study.folder.name, folder, facts), encoding="utf-8")
     return index
+
+
+def _facts(study: ParameterSet, outputs: str | Path, earlier: Path) -> dict:
+    """The study's provenance; of some of its files, the earlier report's with theirs added."""
+    if study.whole or not earlier.exists():
+        return study_provenance(study, outputs)
+    facts = json.loads(earlier.read_text())
+    anew = {name: study_provenance(study.only([name]), outputs) for name in study.files}
+    return facts | {"made anew": facts.get("made anew", {}) | anew}
 
 
 def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
@@ -141,35 +157,35 @@ def _as_webp(found: re.Match) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _copy(source: Path, target: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Copy a tree's files of some kinds; what was written, in alphabetical order."""
+def _copy(source: Path, target: Path, suffix: str) -> list[Path]:
+    """Copy a tree's files of one kind; what was written."""
     copied = []
-    for path in sorted(path for path in source.rglob("*") if path.suffix in suffixes):
+    for path in source.rglob(f"*{suffix}"):
         copied.append(target / path.relative_to(source))
         copied[-1].parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copied[-1])
     return copied
 
 
-def _title(notebook: Path) -> str:
-    """The question in a notebook's first line."""
-    first = json.loads(notebook.read_text())["cells"][0]["source"]
-    return "".join(first).splitlines()[0].lstrip("# ")
+def _index(name: str, folder: Path, facts: dict) -> str:
+    """The first page of whatever lies in a report's folder."""
 
-
-def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, facts: dict, paper: pd.DataFrame) -> str:
     def link(path: Path, text: str) -> str:
         return f'<a href="{path.relative_to(folder).as_posix()}">{html.escape(text)}</a>'
 
-    rows = [[html.escape(_title(n)), html.escape(n.parent.name), link(page, "read")] for n, page in pages.items()]
+    pages = sorted(folder.glob("notebooks/*/*.html"), key=lambda page: (page.stem, page.parent.name))
+    rows = [[_title(page), html.escape(page.parent.name), link(page, "read")] for page in pages]
     listed = pd.DataFrame(rows, columns=["question", "parameter file", "executed notebook"])
+    figures, tables = sorted(folder.glob("figures/**/*.png")), sorted(folder.glob("tables/**/*.csv"))
     shown = "\n".join(_gallery(title, group, folder) for title, group in groupby(figures, lambda p: p.parent.name))
     known = "\n".join(f"<li>{link(path, path.relative_to(folder / 'tables').as_posix())}</li>" for path in tables)
+    anew = facts.get("made anew", {})
+    made = "\n".join([_hours("", facts), *(_hours(f"{file}, made anew: ", own) for file, own in anew.items())])
     body = f"""<h1>The ANGA study, parameters <code>{html.escape(name)}</code></h1>
-<p>{facts["runs"]} training runs ({facts["runs missing"]} missing), {facts["hours of training"]} hours of training.</p>
+{made}
 <h2>Notebooks</h2>
 {listed.to_html(index=False, escape=False, border=0)}
-{_beside_paper(paper)}<h2>Tables</h2>
+{_beside_paper([path for path in tables if path.name == BESIDE_PAPER])}<h2>Tables</h2>
 <ul>{known}</ul>
 <h2>Where it comes from</h2>
 <pre>{html.escape(json.dumps(facts, indent=1))}</pre>
@@ -178,10 +194,22 @@ def _index(name: str, folder: Path, pages: dict[Path, Path], tables, figures, fa
     return _page(f"ANGA study: {name}", body)
 
 
-def _beside_paper(paper: pd.DataFrame) -> str:
+def _title(page: Path) -> str:
+    """A page's first heading, as HTML."""
+    found = re.search(r"<h1[^>]*>(.*?)</h1>", page.read_text(encoding="utf-8"), re.DOTALL)
+    return found[1] if found else html.escape(page.stem)
+
+
+def _hours(what: str, facts: dict) -> str:
+    runs, missing, hours = (facts[key] for key in ("runs", "runs missing", "hours of training"))
+    return f"<p>{html.escape(what)}{runs} training runs ({missing} missing), {hours} hours of training.</p>"
+
+
+def _beside_paper(tables: list[Path]) -> str:
     """The paper's numbers and ours, where a study repeats any."""
-    if paper.empty:
+    if not tables:
         return ""
+    paper = pd.concat([pd.read_csv(path) for path in tables])
     shown = paper.to_html(index=False, border=0, float_format="{:.2f}".format, na_rep="not run")
     return f"<h2>Beside the paper</h2>\n<p>Test scores in %, means and 95 % intervals over runs.</p>\n{shown}\n"
 

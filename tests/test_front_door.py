@@ -211,7 +211,7 @@ def test_parameter_files_load_and_name_their_task(folder):
     tasks = ["clipart-folders", "clipart-keywords", "clipart-pairs"] if folder in ("quick", "clipart") else []
     assert [params.path.stem for params in study.tasks] == tasks
     assert all(params.config.dataset == params.path.stem for params in study.tasks)
-    for file in (*study.tasks, *study.grids):
+    for file in study.files.values():
         assert re.search(r"^# Hardware: ", file.path.read_text(), re.MULTILINE), file.path
     for file in study.grids:
         assert (ROOT / "notebooks" / f"{file.name}.ipynb").is_file()

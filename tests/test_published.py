@@ -60,7 +60,7 @@ def test_the_report_prints_them(study, binary_world, tmp_path):
     with binary_world.replaced():
         index = write_report(study, [], tmp_path, tmp_path / "report").read_text()
     assert "Beside the paper" in index and "59.38" in index and "not run" in index
-    written = pd.read_csv(tmp_path / "report" / "tables" / "beside_paper.csv")
+    written = pd.read_csv(tmp_path / "report" / "tables" / "05_ablations" / "beside_paper.csv")
     assert list(written["paper"]) == [59.38, 64.63]
 
 

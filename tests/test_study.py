@@ -96,6 +96,43 @@ def test_reproduce_leaves_runs_notebooks_and_a_report_and_a_second_call_redoes_n
     assert main(["reproduce", "--params", "params/tiny"]) == 0
 
 
+def test_some_files_are_made_anew_and_the_others_pages_stay(project, capsys):
+    report = Path("outputs/report/tiny")
+    whole = ["reproduce", "--params", "params/tiny", "--workers", "1"]
+    assert main([*whole, "--only", "03_grid"]) == 0
+    assert [page.name for page in report.glob("notebooks/*/*")] == ["03_grid.html"]
+    assert json.loads((report / "provenance.json").read_text())["runs"] == 4
+    assert main(whole) == 0
+    before = {path: path.stat().st_mtime_ns for path in report.rglob("*") if path.is_file()}
+    runs = json.loads((report / "provenance.json").read_text())["runs"]
+    write_notebook(Path("notebooks/03_grid.ipynb"), "print('anew')")
+    shutil.rmtree("outputs/tables/tiny/a")  # what the others were made from may be gone
+    capsys.readouterr()
+    assert main([*whole, "--only", "03_grid"]) == 0
+    kept = {path: path.stat().st_mtime_ns for path in before if path.exists()}
+    changed = {path.relative_to(report).as_posix() for path in kept if kept[path] != before[path]}
+    assert changed == {
+        "index.html", "provenance.json", "notebooks/03_grid/03_grid.html", "tables/03_grid/table.csv",
+        "figures/03_grid/line.png",
+    } and len(kept) == len(before)  # fmt: skip
+    assert "anew" in (report / "notebooks/03_grid/03_grid.html").read_text()
+    facts = json.loads((report / "provenance.json").read_text())
+    assert facts["runs"] == runs and list(facts["made anew"]) == ["03_grid"]
+    assert (facts["made anew"]["03_grid"]["runs"], facts["made anew"]["03_grid"]["runs missing"]) == (4, 0)
+    index = (report / "index.html").read_text()
+    assert "03_grid, made anew: 4 training runs" in index and all(f"tables/{n}/table.csv" in index for n in "ab")
+
+
+def test_only_files_that_are_there_can_be_asked_for(project, capsys):
+    shutil.copytree("params/tiny", "params/other", ignore=shutil.ignore_patterns("03*"))
+    sets = ["--params", "params/tiny", "params/other"]
+    assert main(["plan", *sets, "--only", "03_grid"]) == 0
+    assert "4 runs, 0 finished" in capsys.readouterr().out
+    assert main(["reproduce", *sets, "--only", "04_grid"]) == 1
+    assert "--only 04_grid" in (said := capsys.readouterr().err) and "03_grid, a, b" in said
+    assert not Path("outputs").exists()
+
+
 def test_several_sets_have_a_report_each_and_one_that_fails_does_not_stop_the_others(project, capsys):
     broken = Path("params/broken")
     Path("params/tiny").rename(broken)
