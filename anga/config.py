@@ -123,6 +123,11 @@ class Config:
         """A copy with some knobs changed."""
         return type(self).from_dict({**self.to_dict(), **knobs})
 
+    @property
+    def may_lack(self) -> tuple[str, ...]:
+        """The modalities that samples can lack."""
+        return ("text", "image") if self.missing_type == "both" else (self.missing_type,)
+
     def to_dict(self) -> dict[str, Any]:
         """All knobs, as a parameter file would hold them."""
         return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}

@@ -32,8 +32,9 @@ BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of x86 and A
 class Inputs:
     """What a run reads: data set, what is missing, who was retrieved (None without retrieval), tokens.
 
-    `pooled` keeps the frozen backbone's output for all samples `[N, d]`, by precision, once a run without an adapter
-    has computed it: it is the same for every such run on these inputs.
+    `integer_mask` names the modalities that the published defect spoils. `pooled` keeps the frozen backbone's output
+    for all samples `[N, d]`, by precision, once a run without an adapter has computed it: it is the same for every such
+    run on these inputs.
     """
 
     dataset: Dataset
@@ -41,7 +42,7 @@ class Inputs:
     neighbours: Neighbours | None
     bank: TokenBank
     backbone: Backbone
-    integer_mask: bool = False
+    integer_mask: tuple[str, ...] = ()
     pooled: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def batch_maker(self, with_pools: bool) -> BatchMaker:
@@ -74,7 +75,8 @@ def prepare(config: Config, outputs: str | Path = "outputs") -> Inputs:
     with _locked(cache):  # or several processes would make the same embeddings and tokens, each for itself
         neighbours = retrieve(config, dataset, table, cache) if config.use_retrieval else None
         bank = TokenBank.build(dataset, backbone, config.max_text_length, cache, device)
-    return Inputs(dataset, table, neighbours, bank, backbone, config.integer_mask)
+    spoiled = config.may_lack if config.integer_mask else ()
+    return Inputs(dataset, table, neighbours, bank, backbone, spoiled)
 
 
 def inputs_key(config: Config) -> tuple:

@@ -41,7 +41,6 @@ class Batch:
         pooled: the frozen backbone's output `[B, d]`, where it is known already; all tokens are None then.
         pooled_text, pooled_image: its output on one modality alone `[B, d]`, zero where that is missing; likewise.
         has_text, has_image: bool `[B]`, what is observed.
-        observed_text_mask: bool `[B, n_t]`, text_mask before anything was put in for what is missing.
     """
 
     rows: torch.Tensor
@@ -59,7 +58,6 @@ class Batch:
     pooled_image: torch.Tensor | None = None
     has_text: torch.Tensor | None = None
     has_image: torch.Tensor | None = None
-    observed_text_mask: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -125,7 +123,7 @@ class BatchMaker:
         table: what each sample has.
         neighbours: retrieved rows, or None: what is missing is then absent from attention.
         with_pools: whether the neighbours' own tokens go along, for the adapter.
-        integer_mask: reproduce the published defect (see `_mask_by_integers`).
+        integer_mask: modalities in which the published defect is reproduced (see `_mask_by_integers`).
     """
 
     def __init__(
@@ -135,7 +133,7 @@ class BatchMaker:
         table: MissingTable,
         neighbours: Neighbours | None = None,
         with_pools: bool = False,
-        integer_mask: bool = False,
+        integer_mask: tuple[str, ...] = (),
     ):
         self.bank, self.table, self.neighbours, self.with_pools = bank, table, neighbours, with_pools
         self.integer_mask = integer_mask
@@ -163,7 +161,6 @@ class BatchMaker:
             labels=self.labels[index],
             text=text * keep[..., None],
             text_mask=text_mask,
-            observed_text_mask=text_mask,
             image=image * has_image[:, None, None],
             image_mask=has_image[:, None].expand(image.shape[:2]),
             has_text=has_text,
@@ -174,7 +171,7 @@ class BatchMaker:
         """Longest text that this batch reads, observed or retrieved; lost texts do not count, [CLS] always does."""
         read = [rows[self.table.has_text[rows]]]
         if self.neighbours is not None:
-            every = self.with_pools or self.integer_mask
+            every = self.with_pools or "text" in self.integer_mask
             read.append(self.neighbours.text[rows if every else rows[~self.table.has_text[rows]]].ravel())
         return int(self.bank.lengths[np.concatenate(read)].max(initial=1))
 
@@ -211,18 +208,18 @@ class BatchMaker:
     def _mask_by_integers(self, batch: Batch, rows: np.ndarray) -> None:
         """What retrieval code published until 2025 did: `x * has + r * ~has` with integers, where ~1 = -2 and ~0 = -1.
 
-        An observed x becomes x - 2r, a lost one -r, with r the mean of what was retrieved for it.
+        In a modality that can be missing, an observed x becomes x - 2r and a lost one -r, with r the mean of what was
+        retrieved for it; a modality that nobody lacks stays as it is.
         """
-        n_t = batch.text.shape[1]
-        has_text, has_image = (
-            send(has[rows], self.bank.device)[:, None] for has in (self.table.has_text, self.table.has_image)
-        )
-        tokens, mask = reconstruct(*self.bank.text(self.neighbours.text[rows], n_t))
-        batch.text = batch.text * has_text[..., None] - (1 + has_text.to(tokens.dtype))[..., None] * tokens
-        batch.text_mask = (batch.text_mask & has_text) | mask
-        tokens = self.bank.images(self.neighbours.image[rows]).mean(1)
-        batch.image = batch.image - (1 + has_image.to(tokens.dtype))[..., None] * tokens
-        batch.image_mask = torch.ones_like(batch.image_mask)
+        if "text" in self.integer_mask:
+            tokens, mask = reconstruct(*self.bank.text(self.neighbours.text[rows], batch.text.shape[1]))
+            has = batch.has_text[:, None]
+            batch.text = batch.text * has[..., None] - (1 + has.to(tokens.dtype))[..., None] * tokens
+            batch.text_mask = (batch.text_mask & has) | mask
+        if "image" in self.integer_mask:
+            tokens, has = self.bank.images(self.neighbours.image[rows]).mean(1), batch.has_image[:, None, None]
+            batch.image = batch.image - (1 + has.to(tokens.dtype)) * tokens
+            batch.image_mask = torch.ones_like(batch.image_mask)
 
 
 def _word_numbers(texts, backbone: Backbone, max_length: int) -> tuple[np.ndarray, np.ndarray]:

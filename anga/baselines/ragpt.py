@@ -127,8 +127,7 @@ class Ragpt(Method):
     def __init__(self, config: Config, backbone: Backbone, n_classes: int):
         super().__init__(config, backbone, n_classes)
         lengths = {"text": config.max_text_length, "image": backbone.vilt.embeddings.position_embeddings.shape[1]}
-        lacking = ("text", "image") if config.missing_type == "both" else (config.missing_type,)
-        self.generators = nn.ModuleDict({name: Generator(lengths[name], backbone.dim) for name in lacking})
+        self.generators = nn.ModuleDict({name: Generator(lengths[name], backbone.dim) for name in config.may_lack})
         self.prompter = Prompter(backbone.dim)
         self.head = make_head(config, backbone, n_classes)
         self.label_prompts = read_options(Options, config).label_prompts
@@ -140,22 +139,23 @@ class Ragpt(Method):
         """A batch's tokens `[B, n, d]` with this method's reconstruction in the place of the plain mean.
 
         They arrive as x * has + mean * lost, where lost is ~has: of booleans, or of integers if the config says so.
+        What no sample can lack stays.
         """
+        if name not in self.generators:
+            return tokens
         lost = (~has.long() if self.integer_mask else ~has)[:, None, None]
         mean, _ = reconstruct(pool, pool_mask)
-        ours = self.generators[name](mean) if name in self.generators else torch.zeros_like(mean)
-        return tokens + lost * (ours - mean)
+        return tokens + lost * (self.generators[name](mean) - mean)
 
     def logits(self, batch: Batch) -> torch.Tensor:
         every = torch.ones(batch.image_pool.shape[:3], dtype=torch.bool, device=batch.image_pool.device)
         texts, images = (batch.text_pool, batch.text_pool_mask), (batch.image_pool, every)
         text = self.recovered("text", batch.text, batch.has_text, *texts)
         image = self.recovered("image", batch.image, batch.has_image, *images)
-        text_mask = batch.text_mask if "text" in self.generators else batch.observed_text_mask
-        prompts = [self.prompter(text, text_mask, *texts), self.prompter(image, batch.image_mask, *images)]
+        prompts = [self.prompter(text, batch.text_mask, *texts), self.prompter(image, batch.image_mask, *images)]
         if self.label_prompts:
             prompts = [self.head.prompt(batch.pool_labels), *prompts]
-        tokens = text, text_mask, image, batch.image_mask
+        tokens = text, batch.text_mask, image, batch.image_mask
         output = self.backbone.encode(*tokens, torch.stack([p.to(text.dtype) for p in prompts], 1), self.prompt_layer)
         if self.label_prompts:
             return classify(lambda pooled: self.head(pooled, prompts[0]), output)
