@@ -50,6 +50,8 @@ class Grid:
     def repeats(self) -> str:
         """In words: "n = 6 runs per point (3 missing tables x 2 training seeds)"."""
         counts = [len(set(values)) for values in zip(*self.seeds, strict=True)]
+        if len(self.seeds) > 1 and counts == [len(self.seeds)] * 2:
+            return f"n = {counts[0]} runs per point ({counts[0]} missing tables, each with a training seed of its own)"
         runs, tables, seeds = ("s" * (n > 1) for n in (len(self.seeds), *counts))
         return (
             f"n = {len(self.seeds)} run{runs} per point "
@@ -61,8 +63,8 @@ class GridFile:
     """A parameter file with named grids; every config of every grid is made, and thereby checked, on reading.
 
         knobs: {epochs: 20}                    # of all grids
-        mask_seeds: [0, 1, 2]
-        train_seeds: [0, 1, 2]
+        mask_seeds: [0, 1, 2]                  # of the missing tables
+        train_seeds: [0, 1, 2]                 # with each of them; or `paired`: the table's own number alone
         grids:
           rates:
             axes:
@@ -131,13 +133,13 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
     ]
     axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
     _check_paper(name, grid.get("paper"), axes, complaints)
-    seeds = [_seeds(name, key, grid.get(key, shared.get(key, [0])), complaints) for key in SEEDS]
+    seeds = _seed_pairs(name, *(grid.get(key, shared.get(key, [0])) for key in SEEDS), complaints)
     base = {**shared.get("knobs", {}), **grid.get("knobs", {})}
     rows, configs = [], []
     for point in itertools.product(*(labels.items() for labels in axes.values())):
         labels = dict(zip(axes, (label for label, _ in point), strict=True))
         knobs = base | {key: value for _, chosen in point for key, value in chosen.items()}
-        for mask_seed, train_seed in itertools.product(*seeds):
+        for mask_seed, train_seed in seeds:
             config = _config(
                 f"{name} at {labels}", {**knobs, "mask_seed": mask_seed, "train_seed": train_seed}, complaints
             )
@@ -169,10 +171,19 @@ def _labels(grid: str, axis: str, values, complaints: list[str]) -> dict:
     return {}
 
 
+def _seed_pairs(grid: str, masks, trains, complaints: list[str]) -> list[tuple[int, int]]:
+    """Pairs of mask_seed and train_seed: every one, or each missing table with a training seed of its own."""
+    masks = _seeds(grid, "mask_seeds", masks, complaints)
+    if trains == "paired":
+        return [(seed, seed) for seed in masks]
+    return list(itertools.product(masks, _seeds(grid, "train_seeds", trains, complaints)))
+
+
 def _seeds(grid: str, key: str, values, complaints: list[str]) -> list[int]:
     if isinstance(values, list) and values and all(type(value) is int and value >= 0 for value in values):
-        return values
-    complaints.append(f"{grid}: {key} must be a list of whole numbers such as [0, 1, 2], not {values!r}")
+        if len(set(values)) == len(values):
+            return values
+    complaints.append(f"{grid}: {key} must be a list of different whole numbers such as [0, 1, 2], not {values!r}")
     return []
 
 
@@ -209,7 +220,7 @@ class GridRuns:
         self._known(labels)
         chosen = pd.Series(True, index=self.table.index)
         for axis, label in labels.items():
-            chosen &= self.table[axis] == label
+            chosen &= self.table[axis].isna() if label is None else self.table[axis] == label
         return [self.results[i] for i in self.table.index[chosen]]
 
     def differences(self, axis: str, minus, subsets=SUBSETS, n_resamples: int = 200) -> pd.DataFrame:

@@ -62,8 +62,9 @@ class Params:
 
 
 def _seeds(path, name: str, values) -> tuple[int, ...]:
-    if not isinstance(values, list) or not values or not all(type(v) is int and v >= 0 for v in values):
-        raise AngaError(f"{path}: {name} must be a list of whole numbers such as [0, 1, 2], not {values!r}.")
+    numbers = isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
+    if not numbers or not values or len(set(values)) < len(values):
+        raise AngaError(f"{path}: {name} must be a list of different whole numbers such as [0, 1, 2], not {values!r}.")
     return tuple(values)
 
 

@@ -281,7 +281,11 @@ def test_a_parameter_file_asks_for_every_pair_of_seeds(write):
 
 
 @pytest.mark.parametrize(
-    "line", ["mask_seeds: 3", "train_seeds: []", "mask_seeds: [0, 1.5]", "train_seeds: [-1]", "mask_seeds: [true]"]
+    "line",
+    [
+        *("mask_seeds: 3", "train_seeds: []", "mask_seeds: [0, 1.5]", "train_seeds: [-1]", "mask_seeds: [true]"),
+        "train_seeds: [2, 2]",
+    ],
 )
 def test_bad_seeds_are_named(write, line):
     with pytest.raises(AngaError, match=f"params.yaml: {line.split(':')[0]} must be a list"):

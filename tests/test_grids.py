@@ -64,6 +64,18 @@ def test_a_grid_says_how_many_runs_stand_behind_a_point(write, masks, seeds, wor
     assert grid.repeats == words
 
 
+def test_paired_seeds_give_each_missing_table_a_training_seed_of_its_own(write):
+    grid = GridFile.from_yaml(write({**PLAIN, "mask_seeds": [0, 4], "train_seeds": "paired"}))["rates"]
+    assert grid.seeds == [(0, 0), (4, 4)]
+    assert grid.repeats == "n = 2 runs per point (2 missing tables, each with a training seed of its own)"
+
+
+@pytest.mark.parametrize("seeds", [{"mask_seeds": [1, 1]}, {"train_seeds": [0, 2, 0]}, {"train_seeds": "all"}])
+def test_repeated_seeds_are_no_repeats(write, seeds):
+    with pytest.raises(AngaError, match=f"rates: {next(iter(seeds))} must be a list of different whole numbers"):
+        GridFile.from_yaml(write({**PLAIN, **seeds}))
+
+
 def test_configs_of_several_grids_are_listed_once(write):
     values = {**PLAIN, "grids": {"one": {"axes": AXES}, "same": {"axes": AXES}}}
     assert len(GridFile.from_yaml(write(values)).configs) == 12
