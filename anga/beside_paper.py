@@ -56,8 +56,10 @@ def _grid_rows(grid: Grid, outputs: str | Path) -> list[dict]:
 
 def _row(number, configs: list[Config], outputs: str | Path) -> dict:
     folders = [run_folder(config, outputs)[0] for config in configs]
-    scores = [100 * Result.load(folder).score() for folder in folders if folder.exists()]
-    ours = dict(zip(("ours", "low", "high"), mean_interval(scores) if scores else 3 * [float("nan")], strict=True))
+    done = [Result.load(folder) for folder in folders if folder.exists()]
+    scores, tables = [100 * result.score() for result in done], [result.config.mask_seed for result in done]
+    ends = mean_interval(scores, tables) if scores else 3 * [float("nan")]
+    ours = dict(zip(("ours", "low", "high"), ends, strict=True))
     known = {"table": number.table, "row": number.row, "dataset": number.dataset, "missing_type": number.missing_type}
     known |= {"paper": number.percent, **ours, "difference": ours["ours"] - number.percent}
     return known | {"runs": len(scores), "differs": ", ".join(_differing(configs[0]))}

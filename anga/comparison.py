@@ -12,7 +12,7 @@ from anga.baselines import build_baseline
 from anga.config import Config
 from anga.datasets import Dataset
 from anga.errors import AngaError
-from anga.evaluation import METRIC_NAMES, selecting_score, subsets
+from anga.evaluation import METRIC_NAMES, subsets
 from anga.grids import SUBSETS, GridRuns
 from anga.inputs import load_config_dataset
 from anga.missing import MissingTable
@@ -20,7 +20,7 @@ from anga.model import AngaModel
 from anga.published import COUNTERPARTS, NAMES
 from anga.published import published as numbers
 from anga.result import Result
-from anga.statistics import LEVEL, paired_difference, summarise
+from anga.statistics import difference_interval, paired_difference, resampled_scores, summarise
 
 AXES = ["dataset", "missing_type", "method"]
 CELL = AXES[:2]
@@ -180,43 +180,11 @@ class Comparison:
                 for method in (first, second):
                     if seeds and (method, seeds) not in drawn:
                         chosen = [runs[method][key] for key in seeds]
-                        drawn[method, seeds] = resampled_scores(chosen, data, n_resamples)
+                        drawn[method, seeds] = resampled_scores(chosen, data, n_resamples=n_resamples)
                 if seeds:
-                    pair = dict(zip([*CELL, "first", "second"], (*cell, first, second), strict=True))
-                    rows.append({**pair, **_difference(drawn[first, seeds], drawn[second, seeds]), "runs": len(seeds)})
-        return pd.DataFrame(rows)
-
-
-def resampled_scores(
-    results: list[Result], dataset: Dataset, n_resamples: int = 200, seed: int = 0
-) -> tuple[float, np.ndarray]:
-    """Mean test score of some runs, and the same `[n_resamples]` over draws of runs and, for each, of test samples.
-
-    Runs of two methods that share missing tables and seeds, in one order, are drawn alike: the difference of their
-    draws is that of `anga.statistics.paired_difference`, at the price of one pass per method in the place of one per
-    pair.
-    """
-    parts = [_test_logits(result) for result in results]
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(n_resamples):
-        chosen = [parts[i] for i in generator.integers(0, len(parts), len(parts))]
-        picked = [(part, generator.integers(0, len(part[0]), len(part[0]))) for part in chosen]
-        values = [selecting_score(dataset.task, dataset.labels[rows[i]], logits[i]) for (rows, logits), i in picked]
-        drawn.append(np.nanmean(values))
-    whole = [selecting_score(dataset.task, dataset.labels[rows], logits) for rows, logits in parts]
-    return float(np.mean(whole)), np.array(drawn)
-
-
-def _test_logits(result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and logits of the test split."""
-    test = result.predictions[result.predictions["split"] == "test"].sort_values("row")
-    return test["row"].to_numpy(), test.filter(regex=r"^logit_\d+$").to_numpy()
-
-
-def _difference(first: tuple[float, np.ndarray], second: tuple[float, np.ndarray]) -> dict[str, float]:
-    low, high = np.nanpercentile(first[1] - second[1], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return {"mean": first[0] - second[0], "low": float(low), "high": float(high)}
+                    ends = difference_interval(drawn[second, seeds], drawn[first, seeds], [mask for mask, _ in seeds])
+                    rows.append((*cell, first, second, *ends, len(seeds)))
+        return pd.DataFrame(rows, columns=[*CELL, "first", "second", "mean", "low", "high", "runs"])
 
 
 def both_ways(pairs: pd.DataFrame) -> pd.DataFrame:

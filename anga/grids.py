@@ -180,9 +180,9 @@ def _seed_pairs(grid: str, masks, trains, complaints: list[str]) -> list[tuple[i
 
 
 def _seeds(grid: str, key: str, values, complaints: list[str]) -> list[int]:
-    if isinstance(values, list) and values and all(type(value) is int and value >= 0 for value in values):
-        if len(set(values)) == len(values):
-            return values
+    numbers = isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    if numbers and values and len(set(values)) == len(values):
+        return values
     complaints.append(f"{grid}: {key} must be a list of different whole numbers such as [0, 1, 2], not {values!r}")
     return []
 

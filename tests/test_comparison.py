@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 from tiny_world import make_dataset, tiny_config
 
 from anga import comparison
-from anga.comparison import Comparison, both_ways, learnable_parameters, orders, published, resampled_scores, standings
+from anga.comparison import Comparison, both_ways, learnable_parameters, orders, published, standings
 from anga.errors import AngaError
 from anga.evaluation import best_cut, score_subsets
 from anga.grids import Grid, GridRuns
@@ -60,17 +60,6 @@ def compare(data, monkeypatch):
     """A comparison of binary runs, whose data set is the tiny one."""
     monkeypatch.setattr(comparison, "load_config_dataset", lambda config: data["binary"])
     return lambda *parts, **grid: Comparison.of(*(grid_runs(data["binary"], skills, **grid) for skills in parts))
-
-
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_a_difference_of_resampled_scores_is_the_paired_difference_to_the_last_digit(data, task):
-    dataset = data[task]
-    first, second = (
-        [result(dataset, skill, mask, train) for mask in (0, 1) for train in (0, 1)] for skill in (0.6, 0.9)
-    )
-    (a, drawn_a), (b, drawn_b) = (resampled_scores(runs, dataset, 50, seed=4) for runs in (first, second))
-    expected = paired_difference(first, second, dataset, "all", 50, seed=4)
-    assert (b - a, *np.percentile(drawn_b - drawn_a, [2.5, 97.5])) == pytest.approx(expected, abs=1e-12)
 
 
 def test_pairs_are_all_pairs_on_the_seeds_that_both_have(data, monkeypatch):
