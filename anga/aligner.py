@@ -7,7 +7,7 @@ and the group sizes to three weights.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -37,7 +37,8 @@ class Alignment:
 
     Attributes:
         weights: float64 `[3]`, of the complete, admitted and remaining gradients in the update.
-        case: a Case code.
+        case: a Case code. Under another rule than the cone's: what the cone would have made of these gradients, as are
+            the next two.
         cosine: of the remaining gradient and the anchor (0 where one of them is zero).
         shrink: alpha, the factor on the orthogonal part (Eq. 12): 1 inside, 0 opposite.
         norms: float64 `[4]`, of the complete, admitted, remaining and anchor gradients.
@@ -238,7 +239,8 @@ class GradientAligner:
             alignment, update = unaligned(vectors, counts), vectors[0]
         else:
             alignment = align(gramian(vectors), counts, self.cos_threshold, self.update_base)
-            update = weighted_sum(vectors, UPDATE_RULES[self.rule](alignment))
+            alignment = replace(alignment, weights=UPDATE_RULES[self.rule](alignment))
+            update = weighted_sum(vectors, alignment.weights)
         for parameter, part in zip(self.parameters, update.split([p.numel() for p in self.parameters]), strict=True):
             part = part.view_as(parameter).to(parameter.dtype)
             if parameter.grad is None:

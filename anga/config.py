@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import yaml
 
+from anga.checkpoints import EMBEDDED
 from anga.errors import AngaError
 
 RETRIEVING = ("anga", "ragpt")  # the methods that read retrieved neighbours
@@ -91,8 +92,10 @@ class Config:
     def __post_init__(self):
         for knob in fields(self):
             object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
-        if self.root is not None:
-            object.__setattr__(self, "root", os.path.abspath(self.root))
+        for name in ("root", "backbone", "clip"):  # a folder stays the same one when a notebook runs elsewhere
+            value = getattr(self, name)
+            if value is not None and (name == "root" or (value not in EMBEDDED and os.path.isdir(value))):
+                object.__setattr__(self, name, os.path.abspath(value))
         self._settle("use_retrieval", self.method in RETRIEVING)
         self._settle("use_adapter", self.method == "anga")
         self._settle("use_alignment", self.method == "anga")
@@ -120,8 +123,11 @@ class Config:
         return cls.from_dict(read_yaml(path), source=str(path))
 
     def with_(self, **knobs: Any) -> "Config":
-        """A copy with some knobs changed."""
-        return type(self).from_dict({**self.to_dict(), **knobs})
+        """A copy with some knobs changed; another method brings its own `use_` knobs along, as far as none is given."""
+        values = self.to_dict()
+        if knobs.get("method", self.method) != self.method:
+            values |= dict.fromkeys(("use_retrieval", "use_adapter", "use_alignment"))
+        return type(self).from_dict({**values, **knobs})
 
     @property
     def may_lack(self) -> tuple[str, ...]:

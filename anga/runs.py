@@ -24,6 +24,7 @@ from anga.training import train
 
 # Raise this when a change of the code changes results: stored ones are then no longer taken for current.
 RESULT_VERSION = 2
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 PACKAGES = ("torch", "transformers", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn")
 
 
@@ -63,11 +64,6 @@ def run(
     return result
 
 
-def is_finished(config: Config, outputs: str | Path = "outputs") -> bool:
-    """Whether `run` would only read."""
-    return run_folder(config, outputs)[0].exists()
-
-
 def run_folder(config: Config, outputs: str | Path) -> tuple[Path, str]:
     """Where a config's result belongs, and its data's hash: knobs, data and checkpoints decide what a result is."""
     data_hash = load_config_dataset(config).content_hash
@@ -79,7 +75,8 @@ def run_folder(config: Config, outputs: str | Path) -> tuple[Path, str]:
 def _checkpoint_key(name: str) -> str:
     """A hash of the weights where they are at hand; a hub's checkpoints are known by their name."""
     folder = embedded_folder(name) if name in EMBEDDED else Path(name)
-    return content_hash(sorted(folder.glob("*.safetensors"))) if folder.is_dir() else name
+    weights = sorted(path for kind in WEIGHTS for path in folder.glob(kind))
+    return content_hash(weights) if folder.is_dir() else name
 
 
 def provenance(config: Config | None = None, data_hash: str | None = None) -> dict:

@@ -63,7 +63,7 @@ def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> P
     if not notebook.exists():
         raise AngaError(f"{notebook}: not found; run this from the project's root folder.")
     target = Path(outputs) / "notebooks" / params.path.parent.name / params.path.stem / notebook.name
-    stamp, sources = target.with_suffix(".sources"), _sources_hash(notebook, params.path)
+    stamp, sources = target.with_suffix(".sources"), _sources_hash(notebook, params, outputs)
     if target.exists() and stamp.exists() and stamp.read_text() == sources:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,14 @@ def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> P
     return target
 
 
-def _sources_hash(notebook: Path, params: Path) -> str:
-    """Hash of what an executed notebook was made from: itself, its parameters and the package, but for the report."""
+def _sources_hash(notebook: Path, params: Params | GridFile, outputs: str | Path) -> str:
+    """Hash of what an executed notebook was made from: itself, its parameters, the package (but for the report), and
+    its runs, whose names stand for their data and checkpoints."""
     package = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "report.py")
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (notebook, params, *package)]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (notebook, params.path, *package)]
+    configs = params.configs if isinstance(params, GridFile) else variant_configs(params)
+    names = [run_folder(config, outputs)[0].name for config in configs]
+    return hashlib.sha256("".join([*digests, *names]).encode()).hexdigest()
 
 
 def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.DataFrame:

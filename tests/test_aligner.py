@@ -194,6 +194,14 @@ def test_an_anchor_whose_halves_cancel_up_to_rounding_cannot_blow_up_the_update(
         assert float(update.double().norm()) < 2 * float(remaining.double().norm())
 
 
+@pytest.mark.parametrize("rule", UPDATE_RULES)
+def test_reported_weights_are_those_of_the_update(rule):
+    parameter, counts = torch.nn.Parameter(torch.zeros(20)), (3, 1, 4)
+    vectors = torch.from_numpy(np.random.default_rng(5).standard_normal((3, 20))).float()
+    stats = GradientAligner([parameter], rule=rule).apply(vectors, counts)
+    torch.testing.assert_close(stats.weights.float() @ vectors, parameter.grad)
+
+
 @pytest.mark.parametrize("base", ["complete", "anchor"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_absent_groups_contribute_nothing(sizes, base):

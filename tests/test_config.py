@@ -115,6 +115,23 @@ def test_with_changes_a_copy():
         config.top_k = 3
 
 
+def test_another_method_brings_its_own_parts_along():
+    vilt = Config(missing_rate=0.3).with_(method="vilt")
+    assert vilt == Config(missing_rate=0.3, method="vilt") and not vilt.use_alignment
+    assert vilt.with_(method="anga") == Config(missing_rate=0.3)
+    assert vilt.with_(method="maps", use_alignment=True) == Config(missing_rate=0.3, method="maps", use_alignment=True)
+    assert Config(use_adapter=False).with_(method="anga", top_k=3) == Config(use_adapter=False, top_k=3)
+
+
+def test_a_checkpoints_folder_is_the_same_wherever_a_notebook_runs(tmp_path, monkeypatch):
+    for name in ("mine", "mini-vilt"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = Config(backbone="mine", clip="ViT-B-16/openai")
+    assert (config.backbone, config.clip) == (str(tmp_path / "mine"), "ViT-B-16/openai")
+    assert Config().backbone == "mini-vilt", "the embedded one, whatever lies here"
+
+
 @pytest.mark.parametrize("knob", ["misssing_rate", "lr", "mask_seeds", "1"])
 def test_unknown_keys_are_named_with_their_source(write, knob):
     with pytest.raises(AngaError, match=rf"params.yaml: unknown key {knob}"):

@@ -18,7 +18,7 @@ from tiny_world import tiny_config
 from anga import Config, load_dataset, runs
 from anga.errors import AngaError
 from anga.result import Result
-from anga.runs import is_finished, run, run_folder
+from anga.runs import run, run_folder
 from anga.training_state import TrainingState
 
 CONFIG = tiny_config(epochs=2)
@@ -82,12 +82,13 @@ def test_other_data_under_the_same_name_is_another_run(binary_world, changed, tm
     assert before[0] != after[0] and before[1] != after[1]
 
 
-def test_other_weights_under_the_same_name_are_another_run(here, tmp_path):
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "clip.pt"])
+def test_other_weights_under_the_same_name_are_another_run(here, tmp_path, name):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     found = set()
     for content in (b"old", b"new"):
-        (folder / "model.safetensors").write_bytes(content)
+        (folder / name).write_bytes(content)
         found |= {
             run_folder(CONFIG.with_(backbone=str(folder)), tmp_path),
             run_folder(CONFIG.with_(clip=str(folder)), tmp_path),
@@ -142,9 +143,10 @@ def killed(*_, **__):
 
 def finish(config, outputs, expected) -> None:
     """A further call makes the run whole and gives what an undisturbed one gives."""
-    assert not is_finished(config, outputs)
+    folder = run_folder(config, outputs)[0]
+    assert not folder.exists()
     assert_same(quiet(config, outputs), expected)
-    assert is_finished(config, outputs)
+    assert folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_diverging_run_leaves_no_result(here, tmp_path):
     config = CONFIG.with_(learning_rate=1e30)
     with pytest.raises(AngaError, match="not finite"):
         quiet(config, tmp_path)
-    assert not is_finished(config, tmp_path)
+    assert not run_folder(config, tmp_path)[0].exists()
 
 
 def test_two_processes_that_ask_for_the_same_run_do_it_once(here, tmp_path):

@@ -164,7 +164,7 @@ def test_a_notebook_that_fails_is_kept_and_named_and_the_others_go_on(project):
     assert Path("outputs/report/tiny/index.html").exists()
 
 
-def test_a_changed_notebook_parameter_or_source_is_executed_again(project, monkeypatch):
+def test_a_changed_notebook_parameter_source_or_run_is_executed_again(project, monkeypatch):
     (params, *_), notebook, executed = ParameterSet.read("params/tiny").tasks, Path("notebooks/01_data.ipynb"), []
     monkeypatch.setattr("papermill.execute_notebook", lambda *a, **_: executed.append(a) or Path(a[1]).touch())
     for change in ("", "\n", None):
@@ -176,6 +176,9 @@ def test_a_changed_notebook_parameter_or_source_is_executed_again(project, monke
         execute(notebook, params, "outputs")
         execute(notebook, params, "outputs")
     assert len(executed) == 3
+    monkeypatch.setattr("anga.runs.RESULT_VERSION", 0)  # as other data or weights would, this gives runs other names
+    execute(notebook, params, "outputs")
+    assert len(executed) == 4
 
 
 def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, capsys):
