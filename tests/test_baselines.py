@@ -256,10 +256,10 @@ def test_half_precision_stays_near_single_precision(fitted, inputs_of, method):
     config = config_of(method, precision="bfloat16")
     state = TrainingState(config, inputs_of("multiclass", config))
     state.model.load_state_dict(fitted(method).state.model.kept(), strict=False)
-    batch = state.make_batch(state.train_rows[:20])
     for epoch in stages(state.model):
-        if epoch < state.first_epoch and state.model.pretrain_subset == "complete":
-            continue
+        state.epoch = epoch
+        state.begin_stage()
+        batch = state.make_batch(state.stage_rows[:20])
         gradients = state.group_gradients(batch, np.zeros(20, int))
         assert gradients.vectors.dtype == torch.float32 and gradients.vectors.isfinite().all()
     single, half = fitted(method).state.logits(state.train_rows), state.logits(state.train_rows)
