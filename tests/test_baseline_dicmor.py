@@ -208,17 +208,6 @@ def test_without_complete_samples_the_first_stage_must_go(binary_world):
 # --- size
 
 
-def test_the_number_of_parameters_is_as_written(world):
-    config = tiny_config(method="dicmor", method_options={**SMALL, "width": 8})
-    model, d, w, c, f, b, r = build_model(config, world.inputs(config)), 16, 8, 16, 8, 2, 1
-    k = model.n_classes
-    flows = 2 * 4 * ((w // 2 + 1) * f + (f + 1) * (f + w))
-    blocks = b * (2 * (c + 1) * c + (c + 1) * r + (r + 1) * c)
-    recovery = 2 * ((w + 1) * c + blocks + (c + 1) * (c + w))
-    own = 2 * (d + 1) * w + flows + 2 * k * w + recovery + (c + 1) * (2 * c + d)
-    assert sum(p.numel() for p in model.trainable().values()) == own + (d + k) * (d + 1)
-
-
 def test_features_are_no_wider_than_the_backbone(binary_world):
     config = tiny_config(method="dicmor", method_options=SMALL)
     model = build_model(config, binary_world.inputs(config))

@@ -154,11 +154,3 @@ def test_impossible_options_are_refused(binary_world, options):
     config = tiny_config(method="drfuse", method_options=options)
     with pytest.raises(AngaError, match=r"drfuse.*must be at least"):
         build_model(config, binary_world.inputs(config))
-
-
-def test_the_documented_count(binary_world):
-    config = tiny_config(method="drfuse")
-    model, d, k, n = build_model(config, binary_world.inputs(config)), 16, 2, 256
-    wanted = 4 * n * (d + 1) + 4 * n * (n + 1) + n * (5 * n + 4) + 2 * n * (n + 1) + k * n * n
-    wanted += 3 * k * (n + 1) + d * (n + 3) + (d + k) * (d + 1)
-    assert sum(p.numel() for p in model.trainable().values()) == wanted

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_world import in_double, tiny_config
 
-from anga.baselines.if_mmin import IfMmin, central_moment_discrepancy, hide
+from anga.baselines.if_mmin import central_moment_discrepancy, hide
 from anga.errors import AngaError
 from anga.method import sample_losses
 from anga.model import build_model
@@ -134,14 +134,3 @@ def test_impossible_options_are_named(binary_world, options):
     config = tiny_config(method="if_mmin", method_options=options)
     with pytest.raises(AngaError, match=f"if_mmin.*{next(iter(options))}"):
         build_model(config, binary_world.inputs(config))
-
-
-def test_the_documented_count(binary_world):
-    config = config_of()
-    model = build_model(config, binary_world.inputs(config))
-    assert isinstance(model, IfMmin)
-    d, k, e, m = 16, 2, 128, 5
-    head, embedding = (d + k) * (d + 1), 2 * e * (d + 1) + 2 * e * (e + 1)
-    teacher = embedding + d * (4 * e + 3) + head
-    cascade = m * e * (26 * e + 17) // 2 + 4 * e * (2 * e + 1) + d * (m * e // 2 + 3)
-    assert sum(p.numel() for p in model.trainable().values()) == teacher + embedding + cascade + head

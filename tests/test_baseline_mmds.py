@@ -104,10 +104,3 @@ def test_the_branches_classifiers_do_not_predict(world):
     for branch in (state.model.text, state.model.image):
         torch.nn.init.zeros_(branch.classifier.weight)
     assert torch.equal(state.model.logits(batch), before)
-
-
-def test_number_of_learnable_parameters(world):
-    model, d = make_state(world).model, 16
-    k = model.n_classes
-    expected = 4 * d * (d + 1) + 2 * k * (d + 1) + d * (2 * d + 3) + (d + k) * (d + 1)
-    assert sum(p.numel() for p in model.trainable().values()) == expected

@@ -95,10 +95,3 @@ def test_negative_weights_are_named(binary_world, name):
     config = tiny_config(method="shaspec", method_options={name: -1.0})
     with pytest.raises(AngaError, match=f"shaspec.*{name}"):
         build_model(config, binary_world.inputs(config))
-
-
-def test_the_documented_count(binary_world):
-    config = tiny_config(method="shaspec")
-    model, d, k = build_model(config, binary_world.inputs(config)), 16, 2
-    wanted = 6 * d * (d + 1) + 2 * d * (2 * d + 2) + 2 * (d + 1) + (d + k) * (d + 1)
-    assert sum(p.numel() for p in model.trainable().values()) == wanted
