@@ -363,14 +363,26 @@ def test_groups_may_be_any_sequence_of_codes(make):
     assert np.array_equal(flat_grad(ours), flat_grad(reference))
 
 
-def test_reported_norms_cosine_and_shrink_are_those_of_the_gradients():
-    group, model, (x, y) = np.array([0, 0, 0, 1, 2, 2]), mlp(), data(6)
+@pytest.mark.parametrize(
+    ("group", "tau", "case"),
+    [
+        ([0, 0, 0, 1, 2, 2], 0.9, Case.OPPOSITE),
+        ([2, 0, 0, 0, 0, 1], 0.9, Case.OUTSIDE),
+        ([2, 0, 0, 0, 0, 1], 0.1, Case.INSIDE),
+    ],
+)
+def test_reported_norms_cosine_and_shrink_are_those_of_the_gradients(group, tau, case):
+    group, model, (x, y) = np.array(group), mlp(), data(6)
     rows = gradients_by_hand(model, x, y)
     vectors = [rows[group == g].mean(0) for g in range(3)]
     anchor = rows[group < 2].mean(0)
-    stats = GradientAligner(model.parameters(), cos_threshold=0.9).backward(losses_of(model, x, y), group)
+    stats = GradientAligner(model.parameters(), cos_threshold=tau).backward(losses_of(model, x, y), group)
     np.testing.assert_allclose(stats.norms, [np.linalg.norm(v) for v in [*vectors, anchor]])
-    assert float(stats.cosine) == pytest.approx(cosine_of(vectors[2], anchor))
+    cosine = cosine_of(vectors[2], anchor)
+    to_the_edge = math.sqrt(1 - tau**2) / tau * cosine / math.sqrt(1 - cosine**2)
+    shrink = {Case.OPPOSITE: 0, Case.OUTSIDE: to_the_edge, Case.INSIDE: 1}[case]
+    assert stats.case == case and float(stats.cosine) == pytest.approx(cosine)
+    assert float(stats.shrink) == pytest.approx(shrink)
 
 
 @pytest.mark.parametrize("group", [[0, 1], [0, 1, 2, 2, 2], [0, 1, 2, 3], [0, 1, 2, -1], [[0], [1], [2], [2]], 0])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny_world import tiny_config
 
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
@@ -324,10 +323,6 @@ def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):
     write("top_k: none", "c.yaml")
     with pytest.raises(AngaError, match="top_k"):
         ParameterSet.read(tmp_path)
-
-
-def test_the_tiny_config_of_these_tests_is_a_config_like_any_other():
-    assert tiny_config().with_(epochs=1).epochs == 1
 
 
 def test_a_root_in_a_file_is_taken_from_the_files_own_folder(write, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The paper's numbers, and ours beside them."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from anga.published import COUNTERPARTS, NAMES, published
 from anga.report import write_report
 from anga.runs import run
 
+ROOT = Path(__file__).parents[1]
 TINY = {"backbone": "tiny", "clip": "tiny", "max_text_length": 9, "batch_size": 16, "epochs": 1, "device": "cpu"}
 PARTS = {"none": {"use_retrieval": False, "use_alignment": False}, "MIR": {"use_alignment": False}}
 
@@ -77,7 +80,7 @@ def test_a_grid_that_repeats_no_known_table_is_refused_on_reading(grid, said):
 
 
 def test_the_papers_set_has_the_papers_settings():
-    study = ParameterSet.read("params/paper")
+    study = ParameterSet.read(ROOT / "params" / "paper")
     on_papers_data = [config for config in study.configs() if config.dataset in NAMES]
     assert {config.dataset for config in on_papers_data} == set(NAMES)
     for knob in ("learning_rate", "weight_decay", "batch_size", "backbone"):
