@@ -30,12 +30,12 @@ SPREAD = 0.05  # root mean square of the first word vectors
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line; every default is what the shipped checkpoints were made with."""
+    """The command line; on a CPU, every default is what the shipped checkpoints were made with."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "anga" / "assets", help="where the checkpoints go")
     parser.add_argument("--cache", type=Path, default=ROOT / "outputs" / "pretraining", help="packages, features")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sentences", type=int, default=80_000, help="WordNet entries, half without their gloss")
     parser.add_argument("--clip-steps", type=int, default=900)
