@@ -1,15 +1,10 @@
-"""MM-IMDb in one HDF5 file: words from numbers, colours from what was left of them, and no code from its pickle.
+"""MM-IMDb in one HDF5 file: words from numbers, colours from what was left of them, and no code from its pickle."""
 
-Where h5py is not installed, a stand-in with the few calls that are needed writes and reads the file instead.
-"""
-
-import importlib.util
 import json
 import os
-import pickle
 import sys
-import types
 
+import h5py
 import numpy as np
 import pytest
 from drawings import Drawings, looks_of
@@ -23,56 +18,6 @@ MEANS = np.array([103.939, 116.779, 123.68])
 SPLITS = {"train": (0, 12), "dev": (12, 18), "test": (18, 24)}
 
 
-class Values:
-    """An array in a file, with attributes."""
-
-    def __init__(self, values):
-        self.values, self.attrs = values, {}
-
-    def __getitem__(self, index):
-        return self.values[index]
-
-    def __setitem__(self, index, values):
-        self.values[index] = values
-
-
-class StandIn:
-    """h5py.File, as far as it is needed here."""
-
-    def __init__(self, path, mode):
-        self.path, self.mode = path, mode
-        self.values, self.attrs = {}, {}
-        if mode == "r":
-            try:
-                self.values, self.attrs = pickle.loads(path.read_bytes())
-            except pickle.UnpicklingError:
-                raise OSError("file signature not found") from None
-
-    def create_dataset(self, name, shape, dtype):
-        self.values[name] = Values(np.empty(shape, dtype))
-        return self.values[name]
-
-    def __getitem__(self, name):
-        return self.values[name]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.mode == "w":
-            self.path.write_bytes(pickle.dumps((self.values, self.attrs)))
-
-
-@pytest.fixture(autouse=True)
-def h5py(monkeypatch):
-    """The library, or the stand-in under its name."""
-    if importlib.util.find_spec("h5py") is None:
-        module = types.ModuleType("h5py")
-        module.File, module.vlen_dtype = StandIn, lambda kind: object
-        monkeypatch.setitem(sys.modules, "h5py", module)
-    return importlib.import_module("h5py")
-
-
 def stored(picture) -> np.ndarray:
     """int32 `[3, 256, 160]` as the authors made it: blue first, each channel's mean taken off, fractions cut."""
     values = np.asarray(picture.resize((160, 256)), np.float32)[..., ::-1].copy()
@@ -82,7 +27,7 @@ def stored(picture) -> np.ndarray:
 
 
 @pytest.fixture
-def films(tmp_path, h5py):
+def films(tmp_path):
     """24 films on disk; their texts, genres and pictures in order."""
     drawings = Drawings("keywords")
     parts = [drawings.take("train") for _ in range(24)]
@@ -139,7 +84,7 @@ def test_the_file_of_words_is_asked_for(films, tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["genres", "imdb_ids", "images", "sequences"])
-def test_an_incomplete_file_is_named(films, tmp_path, h5py, lost):
+def test_an_incomplete_file_is_named(films, tmp_path, lost):
     names = ["genres", "imdb_ids", "images", "sequences"]
     with h5py.File(tmp_path / FILE, "w") as file:
         for name in names:

@@ -111,7 +111,7 @@ def test_every_pin_is_exact():
     assert not loose
 
 
-@pytest.mark.parametrize("group", ["dependencies", "cpu", "notebooks", "test"])
+@pytest.mark.parametrize("group", ["dependencies", "cpu", "hdf5", "notebooks", "test"])
 def test_pins_lie_in_the_accepted_ranges(group):
     wanted = PROJECT["dependencies"] if group == "dependencies" else PROJECT["optional-dependencies"][group]
     for requirement in map(Requirement, wanted):
@@ -134,9 +134,9 @@ def test_conda_environment_asks_for_the_same_ranges():
     names = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
     lowest = {names.get(name, name): version for name, version in lowest.items()}
     extras = PROJECT["optional-dependencies"]
-    for requirement in map(Requirement, PROJECT["dependencies"] + extras["notebooks"] + extras["test"]):
-        if requirement.name != "torch":
-            assert str(requirement.specifier) == f">={lowest[requirement.name.lower()]}", requirement
+    wanted = PROJECT["dependencies"] + extras["hdf5"] + extras["notebooks"] + extras["test"]
+    for requirement in map(Requirement, wanted):
+        assert str(requirement.specifier) == f">={lowest[requirement.name.lower()]}", requirement
 
 
 # --- environment checks

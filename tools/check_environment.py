@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("notebooks", "test")
+EXTRAS = ("hdf5", "notebooks", "test")
 SHOWN = 4  # problems named one by one
 
 
