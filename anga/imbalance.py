@@ -10,10 +10,11 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from anga.evaluation import METRIC_NAMES
 from anga.grids import GridRuns
 from anga.inputs import load_config_dataset
 from anga.result import Result
-from anga.statistics import paired_difference
+from anga.statistics import difference_interval, resampled_scores
 
 UPPER_BOUND = {"complete": "complete only", "reconstructed": "reconstructed only"}  # subset -> label of its training
 GAPS = [("joint", bound, subset) for subset, bound in UPPER_BOUND.items()]
@@ -25,6 +26,7 @@ def compare(
     axis: str = "training",
     n_resamples: int = 200,
     own_cut: bool = False,
+    over: str | None = None,
 ) -> pd.DataFrame:
     """Paired differences on the test split at each point of the other axes.
 
@@ -33,31 +35,38 @@ def compare(
         pairs: (first, second, subset); pairs with a label that the grid lacks are left out.
         own_cut: whether each run is cut where it is best on the subset's validation samples (`Result.recut`); then
             only multi-label tasks are compared.
+        over: an axis to average over ("missing_rate"): one difference for all its labels together.
 
     Returns:
-        Columns: the other axes, first, second, subset, mean (second minus first), low, high (95 %, see
-        `paired_difference`), runs (pairs of runs behind them). With `GAPS`, mean is the imbalance gap.
+        Columns: the other axes, metric, first, second, subset, mean (second minus first), low, high (95 %, see
+        `difference_interval`), runs (pairs of runs behind them). With `GAPS`, mean is the imbalance gap.
     """
     labels = runs.grid.axes[axis]
     pairs = [pair for pair in pairs if pair[0] in labels and pair[1] in labels]
+    inner = [{}] if over is None else [{over: label} for label in runs.grid.axes[over]]
     rows = []
-    for at in points(runs, axis):
+    for at in points(runs, axis, over):
         dataset = load_config_dataset(runs.select(**at)[0].config)
         if own_cut and dataset.task != "multilabel":
             continue
         for first, second, subset in pairs:
-            chosen = [runs.select(**at, **{axis: label}) for label in (first, second)]
-            if own_cut:
-                chosen = [[result.recut(dataset, subset) for result in side] for side in chosen]
-            mean, low, high = paired_difference(*chosen, dataset, subset, n_resamples)
+            sides = []
+            for label in (first, second):
+                chosen = [runs.select(**at, **place, **{axis: label}) for place in inner]
+                if own_cut:
+                    chosen = [[result.recut(dataset, subset) for result in part] for part in chosen]
+                drawn = [resampled_scores(part, dataset, subset, n_resamples) for part in chosen]
+                sides.append([np.mean(part, axis=0) for part in zip(*drawn, strict=True)])
+            mean, low, high = difference_interval(*sides, [result.config.mask_seed for result in chosen[0]])
             compared = {"first": first, "second": second, "subset": subset}
-            rows.append({**at, **compared, "mean": mean, "low": low, "high": high, "runs": len(chosen[0])})
+            ends = {"mean": mean, "low": low, "high": high, "runs": sum(map(len, chosen))}
+            rows.append({**at, "metric": METRIC_NAMES[dataset.metric], **compared, **ends})
     return pd.DataFrame(rows)
 
 
-def points(runs: GridRuns, axis: str) -> list[dict]:
-    """Every combination of the labels of all axes but one."""
-    others = {name: labels for name, labels in runs.grid.axes.items() if name != axis}
+def points(runs: GridRuns, *without: str | None) -> list[dict]:
+    """Every combination of the labels of all axes but some."""
+    others = {name: labels for name, labels in runs.grid.axes.items() if name not in without}
     return [dict(zip(others, point, strict=True)) for point in itertools.product(*others.values())]
 
 

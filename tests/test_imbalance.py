@@ -91,10 +91,21 @@ def test_a_cut_of_its_own_takes_away_what_is_only_a_shift(dataset):
         assert compare(runs, pairs, own_cut=True).empty, "a task of one answer has no cut"
 
 
+def test_one_difference_over_an_axis_is_the_mean_of_its_points(dataset):
+    """Here the rates are copies of one another: the mean is then as sure as each of them, and not surer."""
+    runs = grid_runs(dataset, {rate: {"joint": 0.5, "complete only": 0.8} for rate in (0.3, 0.4, 0.6)})
+    with mock.patch("anga.imbalance.load_config_dataset", return_value=dataset):
+        apart = compare(runs, GAPS, n_resamples=50)
+        (whole,) = compare(runs, GAPS, n_resamples=50, over="missing_rate").to_dict("records")
+    assert "missing_rate" not in whole and whole["runs"] == apart["runs"].sum()
+    assert all(whole[name] == pytest.approx(apart[name].mean()) for name in ("mean", "low", "high"))
+
+
 def test_points_are_all_combinations_of_the_other_axes():
     axes = {"dataset": ["a", "b"], "training": ["joint"], "missing_rate": [0.1, 0.9]}
     runs = GridRuns(Grid("toy", axes, NONE, []), [])
     assert points(runs, "training") == [{"dataset": d, "missing_rate": r} for d in "ab" for r in (0.1, 0.9)]
+    assert points(runs, "training", "missing_rate") == [{"dataset": "a"}, {"dataset": "b"}]
 
 
 def test_selection_explains_what_lies_between_the_kept_and_the_best_epoch(dataset):

@@ -38,32 +38,42 @@ def test_points_with_and_without_intervals(half):
     trainings = {"training": ["joint", "upper bound"], "subset": ["complete", "reconstructed"]}
     upper_bounds(table(half, dataset=TASKS, **trainings).assign(metric="AUROC")).canvas.draw()
     rates = table(half, dataset=TASKS, missing_rate=[0.1, 0.9], subset=["complete", "reconstructed"])
+    rates = rates.assign(metric="AUROC")
     over_rates(rates, "subset", "imbalance gap").canvas.draw()
-    defect(table(half, dataset=TASKS, measure=["sound", "defect, own bound"])).canvas.draw()
+    defect(table(half, dataset=TASKS, measure=["sound", "defect, own bound"]).assign(metric="AUROC")).canvas.draw()
     over_cues({"gap": table(half, missing_type=["text", "image"], unimodal_cue=[0.0, 1.0])}).canvas.draw()
 
 
 def test_each_task_has_a_panel_and_each_subset_a_line():
-    figure = over_rates(table(dataset=TASKS, missing_rate=[0.1], subset=["complete", "reconstructed"]), "subset", "gap")
-    assert [axes.get_title() for axes in figure.axes] == TASKS
+    rates = table(dataset=TASKS, missing_rate=[0.1], subset=["complete", "reconstructed"])
+    figure = over_rates(rates.assign(metric=2 * ["AUROC"] + 2 * ["F1-micro"]), "subset", "gap")
+    assert [axes.get_title() for axes in figure.axes] == ["clipart-pairs, AUROC", "clipart-keywords, F1-micro"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["complete", "reconstructed"]
 
 
 def test_stars_mark_cells_whose_interval_excludes_zero():
     cells = table(0.1, unimodal_cue=[0.0, 1.0], missing_rate=[0.3, 0.5, 0.9])
-    drawn = words(maps({"imbalance gap": cells}))
+    drawn = words(maps({"imbalance gap": cells}, "AUROC"))
     assert drawn == [f"{m:+.3f}" + "*" * bool(abs(m) > 0.1) for m in cells["mean"]]
     assert 0 < sum("*" in word for word in drawn) < len(drawn)
-    assert not any("*" in word for word in words(maps({"one run": cells.assign(low=np.nan, high=np.nan)})))
+    assert not any("*" in word for word in words(maps({"one run": cells.assign(low=np.nan, high=np.nan)}, "AUROC")))
 
 
 def test_cells_stand_at_their_cue_and_rate():
     cells = table(0.1, unimodal_cue=[0.0, 1.0], missing_rate=[0.3, 0.9]).sample(frac=1, random_state=0)
-    axes = maps({"gap": cells}).axes[0]
+    axes = maps({"gap": cells}, "AUROC").axes[0]
     for text in axes.texts:
         x, y = (int(value) for value in text.get_position())
         at = cells[(cells["missing_rate"] == [0.3, 0.9][x]) & (cells["unimodal_cue"] == [0.0, 1.0][y])]
         assert text.get_text().startswith(f"{at['mean'].item():+.3f}")
+
+
+def test_panels_of_a_map_share_their_colours():
+    cells = table(0.1, unimodal_cue=[0.0, 1.0], missing_rate=[0.3, 0.9])
+    figure = maps({"gap": cells, "a tenth of it": cells.assign(mean=cells["mean"] / 10)}, "difference in AUROC")
+    first, second = (axes.images[0].get_clim() for axes in figure.axes[:2])
+    assert first == second and figure.axes[2].get_ylabel() == "difference in AUROC"
+    assert figure.axes[2].get_ylim() == pytest.approx((-0.3, 0.3))
 
 
 def test_a_single_epoch_can_be_drawn():

@@ -46,7 +46,7 @@ def over_rates(table: pd.DataFrame, line: str, ylabel: str) -> Figure:
     """Differences with 95 % intervals over the missing rate; one panel per task.
 
     Args:
-        table: columns dataset, missing_rate, `line`, mean, low, high.
+        table: columns dataset, metric, missing_rate, `line`, mean, low, high.
         line: the column that tells the lines apart.
         ylabel: what the difference is.
     """
@@ -56,7 +56,8 @@ def over_rates(table: pd.DataFrame, line: str, ylabel: str) -> Figure:
         for i, (label, rows) in enumerate(part.groupby(line, sort=False)):
             _draw(axes, rows["missing_rate"] + (i - 0.5) * 0.02, rows, label)
         axes.axhline(0, color="black", linewidth=1)
-        axes.set(title=name, xlabel="missing rate", xticks=sorted(part["missing_rate"].unique()))
+        title = f"{name}, {part['metric'].iloc[0]}"
+        axes.set(title=title, xlabel="missing rate", xticks=sorted(part["missing_rate"].unique()))
     next(iter(panels.values())).set_ylabel(ylabel)
     _legend(figure, panels)
     return figure
@@ -95,35 +96,38 @@ def defect(table: pd.DataFrame) -> Figure:
     """Imbalance gap on complete samples with sound and with defective inputs, against which bound; one panel per task.
 
     Args:
-        table: columns dataset, measure, mean, low, high.
+        table: columns dataset, metric, measure, mean, low, high.
     """
     figure, panels = _panels(list(table["dataset"].unique()), height=2.6)
     measures = list(table["measure"].unique())
     for i, (name, axes) in enumerate(panels.items()):
         rows = table[table["dataset"] == name].set_index("measure").loc[measures]
+        title = f"{name}, {rows['metric'].iloc[0]}"
         error = _error(rows)
         style = {"color": PALETTE["complete"], "markeredgecolor": "black", "capsize": 3}
         axes.errorbar(rows["mean"], range(len(measures)), xerr=error, fmt="o", **style)
         axes.axvline(0, color="black", linewidth=1)
         axes.set_yticks(range(len(measures)), measures if i == 0 else [""] * len(measures))
-        axes.set(title=name, xlabel="imbalance gap", ylim=(len(measures) - 0.5, -0.5))
+        axes.set(title=title, xlabel="imbalance gap", ylim=(len(measures) - 0.5, -0.5))
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", visible=False)
     return figure
 
 
-def maps(panels: dict[str, pd.DataFrame]) -> Figure:
+def maps(panels: dict[str, pd.DataFrame], what: str) -> Figure:
     """Differences over strength of the cue and missing rate; a star where the 95 % interval excludes zero.
 
     Args:
         panels: title -> table with columns unimodal_cue, missing_rate, mean, low, high.
+        what: what the differences are of, for the colour bar that all panels share.
     """
-    figure, row = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.2), layout="constrained", squeeze=False)
+    size = (3.7 * len(panels) + 0.8, 3.2)
+    figure, row = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    limit = max(*(np.nanmax(np.abs(table["mean"])) for table in panels.values()), 1e-9)
     for i, (axes, (title, table)) in enumerate(zip(row[0], panels.items(), strict=True)):
         wide = table.pivot(index="unimodal_cue", columns="missing_rate")
         mean, low, high = wide["mean"], wide["low"], wide["high"]
-        limit = max(np.nanmax(np.abs(mean.to_numpy())), 1e-9)
-        axes.imshow(mean, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit, origin="lower", aspect="auto")
+        image = axes.imshow(mean, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit, origin="lower", aspect="auto")
         for y, x in np.ndindex(mean.shape):
             star = "*" if low.iat[y, x] > 0 or high.iat[y, x] < 0 else ""
             axes.text(x, y, f"{mean.iat[y, x]:+.3f}{star}", ha="center", va="center", fontsize=10)
@@ -131,6 +135,9 @@ def maps(panels: dict[str, pd.DataFrame]) -> Figure:
         axes.set_yticks(range(mean.shape[0]), mean.index)
         axes.set(title=title, xlabel="missing rate", ylabel="unimodal cue (in the text)" if i == 0 else "")
         axes.grid(False)
+    bar = figure.colorbar(image, ax=row[0], label=what)
+    bar.ax.set_ylim(-limit, limit)
+    bar.outline.set_visible(False)
     return figure
 
 
