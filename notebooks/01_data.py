@@ -308,8 +308,8 @@ explore(strips_at, missing_rate=(config.missing_rate, 0.0, 1.0, 0.05), mask_seed
 # %% [markdown]
 # ## 7. What is lost?
 #
-# The same six samples twice: above as they are, below as a model gets to see them. What is lost is grey. We use
-# `missing_type: both` here, whatever the parameter file says, so that both kinds of loss appear.
+# The same six samples twice: above as they are, below as a model gets to see them. What is lost is not shown there. We
+# use `missing_type: both` here, whatever the parameter file says, so that both kinds of loss appear.
 
 # %%
 table = tables["both"]
@@ -317,13 +317,14 @@ states = [table.complete, ~table.has_text, ~table.has_image]
 rows = np.concatenate([order[state[order]][:2] for state in states])
 headings = ["complete"] * 2 + ["text lost"] * 2 + ["image lost"] * 2
 before = [sample_tile(dataset, row) for row in rows]
-after = [sample_tile(dataset, row, heading, table) for row, heading in zip(rows, headings, strict=True)]
+after = [sample_tile(dataset, row, heading, table, hidden=True) for row, heading in zip(rows, headings, strict=True)]
 sheet = pd.DataFrame({"id": dataset.ids[rows], "text": dataset.texts[rows], "state": headings})
 keep(contact_sheet([*before, *after]), sheet, "before_and_after")
 
 # %% [markdown]
-# **What you should see:** cover the upper row and try to name what is grey. A lost text can often be guessed from its
-# picture, though not word by word. A lost picture can be guessed from its text in kind, hardly in look.
+# **What you should see:** cover the upper row and try to name what is lost, then look. A lost text can often be guessed
+# from its picture, though not word by word. A lost picture can be guessed from its text in kind, hardly in look. (In
+# `clipart-pairs` this goes for pairs that belong together; a swapped partner cannot be guessed.)
 
 # %% [markdown]
 # ## 8. How much do rate and seed change?

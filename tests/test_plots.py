@@ -1,4 +1,4 @@
-"""Grids of samples: what is lost is marked, any text can be drawn, nothing is cut in the middle of a word."""
+"""Grids of samples: what is lost is marked or hidden, any text can be drawn, no word is cut."""
 
 import warnings
 
@@ -46,3 +46,15 @@ def test_texts_are_cut_at_words_and_paths_at_slashes():
     assert lines[-1].endswith("…")
     assert _wrapped("signs_and_symbols/flags", 2) == "signs_and_symbols/\nflags"
     assert _wrapped("short", 3) == "short"
+
+
+def test_what_is_hidden_cannot_be_read():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8))
+    tiles = [Tile(picture, "a red hat", lost=lost, hidden=True) for lost in ("text", "image", None)]
+    shown = contact_sheet(tiles, columns=3)
+    words = [[text.get_text() for text in axes.texts] for axes in shown.axes]
+    assert "[text lost]" in words[0] and not any("hat" in word for word in words[0])
+    assert "image lost" in words[1] and "a red hat" in words[1]
+    drawn = [axes.images[0].get_array() for axes in shown.axes]
+    assert len(np.unique(drawn[1])) == 1, "the lost picture shines through"
+    assert (drawn[0] == np.asarray(picture)).all() and (drawn[2] == np.asarray(picture)).all()

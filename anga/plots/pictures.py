@@ -15,6 +15,7 @@ TILE = 1.35  # width of a picture, inches
 LINE = 0.145  # height of a line of text, inches
 CHARACTERS = 20  # in a line under a picture
 LOST = "#8c8c8c"
+HIDDEN = "#d0d0d0"  # in place of a picture that is not shown
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Tile:
         heading: words above the picture.
         lost: None, "text" or "image"; that modality is drawn in grey and marked as lost.
         framed: whether the picture gets a thick frame (a query among its neighbours).
+        hidden: whether what is lost is not shown at all, as a model gets to see it.
     """
 
     image: Image.Image
@@ -33,14 +35,17 @@ class Tile:
     heading: str = ""
     lost: str | None = None
     framed: bool = False
+    hidden: bool = False
 
 
-def sample_tile(dataset: Dataset, row: int, heading="", table: MissingTable | None = None, framed=False) -> Tile:
+def sample_tile(
+    dataset: Dataset, row: int, heading="", table: MissingTable | None = None, framed=False, hidden=False
+) -> Tile:
     """A sample of a data set as a tile, with what a missing table takes from it marked."""
     lost = None
     if table is not None and not table.complete[row]:
         lost = "image" if table.has_text[row] else "text"
-    return Tile(dataset.image(row), str(dataset.texts[row]), heading, lost, framed)
+    return Tile(dataset.image(row), str(dataset.texts[row]), heading, lost, framed, hidden)
 
 
 def contact_sheet(tiles: list[Tile | None], columns: int = 6, lines: int = 3, heading_lines: int = 1) -> Figure:
@@ -59,17 +64,23 @@ def contact_sheet(tiles: list[Tile | None], columns: int = 6, lines: int = 3, he
 
 
 def _draw_tile(axes: Axes, tile: Tile, lines: int, heading_lines: int) -> None:
-    axes.imshow(tile.image, alpha=0.25 if tile.lost == "image" else 1.0)
+    if tile.lost == "image" and tile.hidden:
+        axes.imshow(Image.new("RGB", tile.image.size, HIDDEN))
+    else:
+        axes.imshow(tile.image, alpha=0.25 if tile.lost == "image" else 1.0)
     width, height = tile.image.size
     edge = {"edgecolor": "black" if tile.framed else "#cccccc", "linewidth": 2.5 if tile.framed else 0.8}
     axes.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, clip_on=False, **edge))
-    if tile.lost == "image":
+    if tile.lost == "image" and not tile.hidden:
         axes.plot([0, width - 1], [height - 1, 0], color=LOST, linewidth=1.5)
+    if tile.lost == "image":
         label = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         axes.text(0.5, 0.5, "image lost", transform=axes.transAxes, ha="center", va="center", fontsize=8, bbox=label)
     style = {"transform": axes.transAxes, "ha": "center", "fontsize": 8, "parse_math": False}
     axes.text(0.5, 1.03, _wrapped(tile.heading, heading_lines), va="bottom", fontweight="bold", **style)
-    text = f"[text lost] {tile.text}" if tile.lost == "text" else tile.text
+    text = tile.text
+    if tile.lost == "text":
+        text = "[text lost]" if tile.hidden else f"[text lost] {tile.text}"
     colour = LOST if tile.lost == "text" else "black"
     axes.text(0.5, -0.04, _wrapped(text, lines), va="top", color=colour, linespacing=1.1, **style)
 
