@@ -161,7 +161,7 @@ for row in scores.itertuples():
 # \qquad \text{(Eq. 3)}$$
 #
 # A sample without its text asks by its picture (picture vectors on both sides), one without its picture by its text.
-# Who can help must have both: one modality to be found by, the other to lend. Here are the lines that compute it for
+# A donor must have both: one modality to be found by, the other to lend. Here are the lines that compute it for
 # one query, and the check that the retriever finds the same.
 
 # %%
@@ -330,8 +330,10 @@ else:
     print(f"{dataset.name} has no swapped texts.")
 
 # %% [markdown]
-# If both lines read alike, a reconstruction says nothing about whether the lost text belonged to the picture. The label
-# of such a sample cannot be learned from it: for the model it is noise. This is where learning imbalance begins.
+# In `clipart-pairs` these lines only tell whether own texts are easier to get back, and who asks so must know the lost
+# text. Whatever they say, the label cannot be read from the reconstruction: it is made from the picture alone, and the
+# picture alone knows nothing of the label (section 2). For the model the label of such a sample is noise. This is where
+# learning imbalance begins. (Exercise 5 asks the same in CLIP's space.)
 
 # %% [markdown]
 # ## 7. Is there a semantic gap?

@@ -177,8 +177,9 @@ for column, values in table.items():
 #
 # A swapped text was given to the drawing by lot, among drawings of the same top folder. Given the folder, picture and
 # text have nothing to do with one another, so the picture holds no information about *this* text, and no function of
-# the picture does: neither a larger encoder nor a larger bank can help. A better retriever even makes the trap more
-# perfect, since it returns texts that *fit* the picture. We compare borrowed texts with lost own and lost swapped ones.
+# the picture does: neither a larger encoder nor a larger bank can help. A better retriever cannot either. It may return
+# texts that fit the picture better, but it chooses them by the picture alone, so they would be the same under either
+# label. We compare borrowed texts with lost own and lost swapped ones.
 
 # %%
 texts, _ = embed_dataset(inputs.dataset, pairs.clip, cache)
@@ -195,4 +196,4 @@ for name, ids in {**{bank: found.text[rows] for bank, found in banks.items()}, "
 # %% [markdown]
 # What you should see: borrowed texts are like lost *own* texts, and clearly less like swapped ones. What is left for
 # swapped texts over random donors is the top folder, which picture and swapped text share. A full bank, several times
-# as large, does not change that.
+# as large, does not change that. The difference does not give the label away: to see it one needs the lost text.
