@@ -119,7 +119,8 @@ ordinary = x.T @ (x @ w - label) / len(x)
 assert torch.allclose((60 * g_C + 140 * g_M) / 200, ordinary, atol=1e-6)
 
 # %% [markdown]
-# Now we follow ordinary ("pooled") gradient descent and note the cosine of the two gradients at each step.
+# Now we follow ordinary ("pooled") gradient descent and note both groups' mean losses and the cosine of their gradients
+# at each step.
 
 
 # %%
@@ -128,9 +129,11 @@ def descend(update, steps=60, rate=0.2):
     for step in range(steps):
         g_C, g_M = group_gradients(w)
         cosine = torch.cosine_similarity(g_C, g_M, dim=0)
-        rows.append([step, *w.tolist(), cosine.item()])
+        losses = (x @ w - label) ** 2 / 2
+        means = losses[complete].mean().item(), losses[~complete].mean().item()
+        rows.append([step, *w.tolist(), cosine.item(), *means])
         w = w - rate * update(g_C, g_M)
-    return pd.DataFrame(rows, columns=["step", "w_text", "w_image", "cosine"])
+    return pd.DataFrame(rows, columns=["step", "w_text", "w_image", "cosine", "complete", "reconstructed"])
 
 
 pooled_path = descend(lambda g_C, g_M: 0.3 * g_C + 0.7 * g_M).assign(rule="pooled")
@@ -147,14 +150,29 @@ keep(plots.method.toy_paths(grid, pooled_path), pooled_path, "toy_pooled")
 
 # %%
 start, end = pooled_path.iloc[0], pooled_path.iloc[-1]
-print(f"Pooled training ends at w_text = {end.w_text:.2f}; complete samples want 1.00.")
-print(f"Cosine of g_C and g_M: {start.cosine:.2f} at the first step, {end.cosine:.2f} at the last.")
+goal = grid.set_index("w_text")[["complete", "reconstructed"]].idxmin()
+print(f"Pooled training ends at w_text = {end.w_text:.2f}; complete samples want {goal.complete:.2f},", end=" ")
+print(f"reconstructed ones {goal.reconstructed:.2f}.")
+print(f"Cosine of g_C and g_M: {start.cosine:.2f} at the first step, {end.cosine:.2f} at the last;", end=" ")
+print(f"below zero from step {int((pooled_path['cosine'] < 0).idxmax())} on.")
 assert end.cosine < -0.99
 
+# %%
+turn = pooled_path.loc[pooled_path["reconstructed"].idxmin()]
+for group in ("complete", "reconstructed"):
+    print(f"Loss of {group} samples: {start[group]:.3f} at the start,", end=" ")
+    print(f"{turn[group]:.3f} at step {turn.step:.0f}, {end[group]:.3f} at the end.")
+assert (pooled_path["complete"].diff().dropna() < 1e-6).all(), "a step has raised the loss of complete samples"
+
 # %% [markdown]
-# **What you should see:** the path first runs towards both goals and then bends away from what is best for complete
-# samples. It stops (star) where the two gradients cancel. There they point in exactly opposite directions: that is
-# what a minimum of the pooled loss *is*. The 70 % have pulled the model to a weight that suits their poor stand-ins.
+# **What you should see:** an almost straight path. At first every step serves both groups. Then the cosine falls below
+# zero, and soon after it a step can serve only one of them. Here that is the complete group: its loss goes on falling
+# a little at every step, while the loss of reconstructed samples has passed its lowest value and rises. So a negative
+# cosine says that the two want different things; it does not say who is being hurt.
+#
+# The path stops (star) where the two gradients, weighted with the group sizes, cancel. There they point in exactly
+# opposite directions: that is what a minimum of the pooled loss *is*. It lies between the two goals, nearer to that of
+# the 70 %, and far from what complete samples want.
 #
 # > **Reader's note.** For reconstructed samples that weight is right: a weak stand-in deserves a small weight. One
 # > `w_text` has to serve both groups, so what one wins the other loses. Keep this in mind for section 9.

@@ -7,12 +7,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
+from matplotlib.ticker import MaxNLocator
 
 from anga.plots.style import PALETTE
 
-# Grey and line style tell the rules apart where colour is lost.
+# Grey and line style tell the rules apart where colour is lost. Pooled is grey: it is nobody's side.
 RULES = {
-    "pooled": {"color": PALETTE["reconstructed"], "linestyle": "--", "marker": "s"},
+    "pooled": {"color": PALETTE["all"], "linestyle": "--", "marker": "s"},
     "group_means": {"color": PALETTE["remaining"], "linestyle": ":", "marker": "^"},
     "cone": {"color": PALETTE["full ANGA"], "linestyle": "-", "marker": "D"},
 }
@@ -50,6 +51,7 @@ def curriculum(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(5.2, 2.6), layout="constrained")
     axes.bar(table["epoch"], table["admitted"], color=PALETTE["admitted"], edgecolor="black")
     axes.set(xlabel="epoch z", ylabel="admitted samples")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", visible=False)
     right = axes.secondary_yaxis("right", functions=_scales(table))
     right.set_ylabel("anchor ratio $\\lambda(z)$")
