@@ -718,7 +718,9 @@ print(f"Of the gradients of remaining samples, {dropped:.0%} were dropped.")
 
 # %% [markdown]
 # **What you should see:** how often each case occurs depends on the task, and it changes while training goes on. A
-# single *opposite* step throws away the gradients of about half of its batch.
+# single *opposite* step throws away the gradients of about half of its batch. (Two more cases may turn up where a batch
+# is small: *no anchor*, a batch without complete and admitted samples, whose gradient is kept as it is, and
+# *no remaining*, a batch without remaining samples, or one where their gradient is zero.)
 #
 # ### How strongly do the gradients disagree?
 
@@ -870,10 +872,12 @@ curves = pd.concat(curves, ignore_index=True)
 keep(plots.training.learning_curves(curves, metric), curves, "learning_curves")
 
 # %% [markdown]
-# **What you should see:** thin lines are single runs. If the thin lines of one variant lie further apart than the thick
-# lines of two variants, no single run could tell these variants apart. The epoch with the best validation score is
-# the one that is tested. If that is the last epoch, training was cut short, and a comparison says who learns faster
-# rather than who ends better.
+# **What you should see:** thin lines are single runs, thick ones their means. A run stops once `patience` epochs (10 by
+# default) have not bettered its best one. A thick line ends where the first of its runs does: the mean of those left
+# would jump although no run did. If the thin lines of one variant lie further apart than the thick lines of two
+# variants, no single run could tell these variants apart. The epoch with the best validation score is the one that is
+# tested. If that is the last epoch, training was cut short, and a comparison says who learns faster rather than who
+# ends better.
 
 # %%
 best = curves.loc[curves.groupby(["variant", "run"], sort=False)["validation"].idxmax()]

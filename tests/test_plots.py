@@ -1,13 +1,15 @@
-"""Grids of samples: what is lost is marked or hidden, any text can be drawn, no word is cut."""
+"""Grids of samples: what is lost is marked or hidden, any text can be drawn, no word is cut; figures of notebook 04."""
 
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from anga.missing import MissingTable
+from anga.plots import method, training
 from anga.plots.pictures import CHARACTERS, Tile, _wrapped, contact_sheet, sample_tile
 
 
@@ -58,3 +60,34 @@ def test_what_is_hidden_cannot_be_read():
     drawn = [axes.images[0].get_array() for axes in shown.axes]
     assert len(np.unique(drawn[1])) == 1, "the lost picture shines through"
     assert (drawn[0] == np.asarray(picture)).all() and (drawn[2] == np.asarray(picture)).all()
+
+
+def test_a_mean_curve_ends_where_its_first_run_does():
+    runs = [(0, 0.5), (1, 0.6), (2, 0.7), (3, 0.8)], [(0, 0.3), (1, 0.2)]
+    rows = [("full ANGA", run, *point) for run, points in enumerate(runs) for point in points]
+    table = pd.DataFrame(rows, columns=["variant", "run", "epoch", "validation"])
+    lines = training.learning_curves(table, "AUROC").axes[0].lines
+    (mean,) = (line for line in lines if line.get_label() == "full ANGA")
+    assert mean.get_xdata().tolist() == [0, 1]
+    assert np.allclose(mean.get_ydata(), [0.4, 0.4])
+    assert sorted(len(line.get_xdata()) for line in lines if line is not mean) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("entropies", "labels"),
+    [
+        ([0.05064, 0.1312, 0.4449], ["0.051", "0.13", "0.44"]),
+        ([0.6912, 0.6921, 0.6931], ["0.691", "0.692", "0.693"]),
+        ([0.5, 0.5], ["0.5", "0.5"]),
+    ],
+)
+def test_bins_have_short_labels_that_differ(entropies, labels):
+    table = pd.DataFrame({"entropy": entropies, "mean": 1.0, "low": 0.9, "high": 1.1, "n": 5})
+    (axes,) = training.entropy_bins(table, 1.0).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+
+
+def test_epochs_are_whole_numbers():
+    table = pd.DataFrame({"epoch": range(4), "ratio": 0.1, "admitted": 10})
+    axes = method.curriculum(table).axes[0]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())

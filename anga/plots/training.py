@@ -104,6 +104,9 @@ def gradient_norms(table: pd.DataFrame) -> Figure:
 def learning_curves(table: pd.DataFrame, metric: str) -> Figure:
     """Validation score over epochs: the mean of each variant's runs, thick, over its single runs, thin.
 
+    Weak runs stop earlier than good ones. So a mean ends where the first of its runs does: a mean over those that are
+    left would rise although no run got better.
+
     Args:
         table: columns variant, run, epoch, validation.
     """
@@ -111,7 +114,8 @@ def learning_curves(table: pd.DataFrame, metric: str) -> Figure:
     for variant, part in table.groupby("variant", sort=False):
         for _, run in part.groupby("run"):
             axes.plot(run["epoch"], run["validation"], color=PALETTE[variant], linewidth=0.6, alpha=0.6)
-        mean = part.groupby("epoch")["validation"].mean()
+        shared = part["epoch"] <= part.groupby("run")["epoch"].max().min()
+        mean = part[shared].groupby("epoch")["validation"].mean()
         style = {"color": PALETTE[variant], "marker": MARKERS[variant], "markeredgecolor": "black"}
         axes.plot(mean.index, mean, linewidth=2, label=variant, **style)
     axes.set(xlabel="epoch", ylabel=f"validation {metric}")
@@ -132,10 +136,16 @@ def entropy_bins(table: pd.DataFrame, mean_error: float) -> Figure:
     x = range(len(table))
     axes.errorbar(x, table["mean"], error, fmt="o-", color=PALETTE["reconstructed"], capsize=3)
     axes.axhline(mean_error, color="black", linestyle="--", linewidth=1, label="mean of all")
-    axes.set_xticks(x, [f"{value:.4g}" for value in table["entropy"]])
+    axes.set_xticks(x, _short(table["entropy"]))
     axes.set(xlabel="mean prediction entropy of the bin, nats (left: confident)", ylabel="true reconstruction error")
     axes.legend()
     return figure
+
+
+def _short(values: pd.Series) -> list[str]:
+    """Numbers with two digits, or as many as are needed to tell them apart (five at most)."""
+    written = ([f"{value:.{digits}g}" for value in values] for digits in range(2, 6))
+    return next((labels for labels in written if len(set(labels)) == len(labels)), [f"{value:.5g}" for value in values])
 
 
 def differences(table: pd.DataFrame, metric: str) -> Figure:
