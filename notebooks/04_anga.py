@@ -23,8 +23,8 @@
 # - **Needs:** one parameter file (below); data and checkpoints are part of the package. Runs that are not there yet
 #   are trained now (`make demo` has trained them before).
 # - **Leaves behind:** figures under `outputs/figures/`, the table of scores under `outputs/tables/`.
-# - **Run time:** less than a minute on two CPU cores if the runs are there, half of that on a GPU. Training the runs
-#   takes some minutes on a CPU; progress bars show how many are left.
+# - **Run time:** a minute or two on two CPU cores if the runs are there (half of a run is trained once more, to look
+#   inside), half of that on a GPU. Training the runs takes some minutes on a CPU; progress bars show how many are left.
 # - **Before this:** `01_data` (missing tables), `02_retrieval` (reconstruction).
 
 # %% [markdown]
@@ -649,8 +649,22 @@ gains.round(3)
 # ## 10. What happens in real training?
 #
 # First the training itself, in the open: the first 1,280 samples of full ANGA. This is the loop of `anga.train`, with
-# nothing left out but saving and half precision; we only stop before the epoch is over, to save time. The bar shows the
-# case and the cosine of the latest step.
+# nothing left out but saving; we only stop before the epoch is over, to save time. First one step.
+
+
+# %%
+def take_step(state, rows, codes):
+    gradients = state.group_gradients(state.make_batch(rows), codes[rows])  # Eqs. 4 and 8
+    state.optimizer.zero_grad()
+    alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
+    state.optimizer.step()
+    state.scheduler.step()
+    state.log_step(rows, gradients, alignment)
+    return alignment
+
+
+# %% [markdown]
+# Then the steps. The bar shows the case and the cosine of the latest one.
 
 # %%
 state = TrainingState(config, inputs)
@@ -658,12 +672,7 @@ codes = state.assign_groups()  # Eqs. 5-7
 first_batches = list(islice(state.batches(), math.ceil(1280 / config.batch_size)))
 bar = tqdm(first_batches, desc="first steps", unit="step", mininterval=2)
 for rows in bar:
-    gradients = boundary_form(state.model, state.make_batch(rows), codes[rows])  # Eqs. 4 and 8
-    state.optimizer.zero_grad()
-    alignment = state.aligner.apply(gradients.vectors, gradients.counts)  # Eqs. 9-15
-    state.optimizer.step()
-    state.scheduler.step()
-    state.log_step(rows, gradients, alignment)
+    alignment = take_step(state, rows, codes)
     shown = {"case": Case(int(alignment.case)).name.lower(), "cosine": f"{alignment.cosine:+.2f}"}
     bar.set_postfix(shown, refresh=False)
 state.end_epoch(codes)
@@ -743,8 +752,24 @@ print(f"below zero in {below:.0%} of steps, between 0 and τ in {between:.0%}.")
 # disagreement of complete and reconstructed samples, or just the noise of small batches? A control answers. We take
 # the plain question, complete against reconstructed (nobody is admitted), and compute the cosine once for the real
 # groups and once for groups drawn *by lot*, with the same sizes in the same batches. If reconstructed samples really
-# pull elsewhere, the real groups must have lower cosines. The model is the one that the steps above left.
+# pull elsewhere, the real groups must have lower cosines.
+#
+# The answer changes while a model learns: in the first steps all samples may still ask for the same thing. So we ask in
+# the middle of training. We train the first run of full ANGA once more, half of its epochs.
 
+# %%
+middle = math.ceil(len(runs[0].history) / 2)
+state = TrainingState(config, inputs)
+with tqdm(total=middle, desc="to the middle of training", unit="epoch") as bar:
+    while state.epoch < middle:
+        codes = state.assign_groups()
+        for rows in state.batches():
+            take_step(state, rows, codes)
+        state.end_epoch(codes)
+        bar.update()
+
+# %% [markdown]
+# Now both kinds of groups, in the first batches of the epoch that would follow.
 
 # %%
 codes = np.where(inputs.table.complete, Group.COMPLETE, Group.REMAINING)
@@ -765,23 +790,26 @@ keep(plots.training.cosine_reference(reference, tau), reference, "cosine_referen
 
 # %%
 mean, low, high = mean_interval(np.subtract(real, by_lot))
-print(f"Mean cosine of real groups {np.mean(real):+.2f}, of groups by lot {np.mean(by_lot):+.2f}.")
+print(f"After {middle} of {len(runs[0].history)} epochs: mean cosine of real groups {np.mean(real):+.2f},", end=" ")
+print(f"of groups by lot {np.mean(by_lot):+.2f}.")
 print(f"Difference {mean:+.2f}, 95 % interval over {len(real)} batches [{low:+.2f}, {high:+.2f}].")
 if high < 0:
-    print("Real groups agree less than groups by lot: a part of the disagreement is real.")
+    print("At this moment real groups agree less than groups by lot: a part of the disagreement is real.")
 elif low > 0:
-    print("Real groups agree even more than groups by lot.")
+    print("At this moment real groups agree even more than groups by lot.")
 else:
-    print("Real groups cannot be told from groups by lot: what we see may be nothing but noise.")
+    print("At this moment, over these batches, real groups cannot be told from groups by lot.")
 
 # %% [markdown]
 # **What to make of it:** groups by lot contain no conflict between kinds of samples, yet their cosines scatter as well.
 # Only the distance between the two lines is disagreement; the rest is the noise of a batch. Where the lines lie close,
-# an *opposite* step says little about reconstructed samples.
+# an *opposite* step says little about reconstructed samples. The control answers for one moment of one run. Where the
+# cosines by epoch (figure above) are other than at that moment, the answer may be another one, too.
 #
-# > **Reader's note.** In `clipart-pairs` with lost texts expect a wide gap, and a likely reason for it: a text that was
-# > retrieved by the picture always fits the picture. So reconstructed samples look as if text and picture belonged
-# > together, while half of their labels say the opposite.
+# > **Reader's note.** If the gap is wide in `clipart-pairs` with lost texts, a likely reason is this: a borrowed text
+# > is chosen by the picture alone, so it cannot depend on the label. Of the reconstructed samples about half are
+# > labelled `belongs` and half `swapped`, and nothing in them tells which. What the model still learns from them is
+# > one label after the other by heart, and that serves no complete sample.
 #
 # ### How long are the gradients?
 
@@ -795,11 +823,32 @@ norm_table.columns = ["epoch", "group", "q25", "q50", "q75"]
 keep(plots.training.gradient_norms(norm_table), norm_table, "norms")
 
 # %% [markdown]
-# **What you should see:** two things set these lengths. One is how much a group still has to learn. The other is its
-# size: the mean over few samples keeps more of their noise, and noise makes it longer. The admitted group is the
-# smallest, the remaining group the largest. So do not read these lengths as "who matters more".
+# **What you should see:** two things make a gradient long. One is how much its group still has to learn. The other is
+# noise: the mean over few samples keeps more of it. Either way, lengths are weights. Eq. 15 adds $g_C$ and
+# $\tilde{g}_{M'}$ as they are, so on a step inside the cone the longer one has the greater say, and in the anchor
+# (section 4) the group with the longer part. The cone limits directions, not lengths. (`03_imbalance`, section 4,
+# measures by lengths who leads ordinary training.)
 #
-# These are the anchors that Eq. 10 as printed would meet. What cosine would it have given on the steps outside?
+# Two numbers. How much longer is the remaining gradient than that of complete samples, on steps inside? And how much of
+# the anchor is due to the admitted samples? We take their part of $g_A$ along $g_A$; the two groups' shares add up
+# to 1, and a share beyond 1 means that the other group pulls backwards.
+
+# %%
+n_anchor = telemetry["n_complete"] + telemetry["n_admitted"]
+part = {g: telemetry[f"n_{g}"] * telemetry[f"norm_{g}"] / n_anchor for g in ("complete", "admitted")}
+lead = telemetry[["epoch", "case"]].assign(longer=telemetry["norm_remaining"] / telemetry["norm_complete"])
+lead["due"] = (1 + (part["admitted"] ** 2 - part["complete"] ** 2) / telemetry["norm_anchor"] ** 2) / 2
+lead["samples"] = telemetry["n_admitted"] / n_anchor
+inside = lead[lead["case"] == Case.INSIDE]
+for name, when in {"all epochs": lead["epoch"] >= 0, "the last epoch": lead["epoch"] == lead["epoch"].max()}.items():
+    longer, here = inside.loc[when[inside.index], "longer"], lead[when]
+    median = f" with a median |g_M'| / |g_C| of {longer.median():.1f}" if len(longer) else ""
+    print(f"In {name}: {len(longer)} steps inside{median};", end=" ")
+    print(f"admitted: {here['samples'].mean():.0%} of the anchor's samples,", end=" ")
+    print(f"median share of g_A {here['due'].median():.0%}.")
+
+# %% [markdown]
+# Eq. 10 as printed would meet anchors of these lengths. What cosine would it have given on the steps outside?
 
 # %%
 outside = telemetry[telemetry["case"] == Case.OUTSIDE]
@@ -943,6 +992,7 @@ for row in added[added["step"].str.startswith("full ANGA")].itertuples():
 #   reconstructed samples where one modality suffices.
 # - A low entropy says that the model is sure. Whether the stand-in is right is another question; we measured it.
 # - Cosines of single batches are noisy; compare them with groups by lot before reading anything into them.
+# - The cone limits the direction of the remaining gradient, not its length; in Eq. 15 the longer gradient leads.
 # - Whether alignment helped on this task is said by the sentences above, with an interval.
 
 # %% [markdown]

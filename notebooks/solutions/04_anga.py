@@ -63,8 +63,9 @@ def runs_of(**knobs):
 # ## 1. `clipart-keywords`: in which section does the answer change most?
 #
 # Sections 1 to 9 are toys, apart from counts. The answers are in sections 10 and 11. We collect them for both tasks:
-# how often steps are *opposite*; by how much real groups agree less than groups by lot; whether a low entropy goes with
-# a good reconstruction; what alignment adds to the score.
+# how often steps are *opposite*; by how much real groups agree less than groups by lot (here after one epoch, to save
+# time; section 10 asks in the middle of training); whether a low entropy goes with a good reconstruction; what
+# alignment adds to the score.
 
 
 # %%
@@ -125,8 +126,9 @@ flipped = apart & (np.sign(one["value"]) != np.sign(other["value"]))
 print("Of these with another sign:", "; ".join(flipped.index[flipped]) or "none")
 
 # %% [markdown]
-# Expect the largest change in section 10's comparison with groups by lot. In `clipart-pairs` a retrieved text always
-# fits the picture, whatever the label says: the groups really disagree. In `clipart-keywords` a retrieved text names
+# Expect the largest change in section 10's comparison with groups by lot. In `clipart-pairs` a retrieved text is chosen
+# by the picture alone and cannot depend on the label: nothing in a reconstructed sample tells its label, and what is
+# learned from it serves no complete sample. The groups really disagree. In `clipart-keywords` a retrieved text names
 # the right *kind* of thing, what is learned from it serves complete samples too, and the groups agree about as well as
 # groups by lot. Where there is no conflict, there is nothing for alignment to win.
 
