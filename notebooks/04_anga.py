@@ -803,13 +803,14 @@ else:
 # %% [markdown]
 # **What to make of it:** groups by lot contain no conflict between kinds of samples, yet their cosines scatter as well.
 # Only the distance between the two lines is disagreement; the rest is the noise of a batch. Where the lines lie close,
-# an *opposite* step says little about reconstructed samples. The control answers for one moment of one run. Where the
-# cosines by epoch (figure above) are other than at that moment, the answer may be another one, too.
+# an *opposite* step says little about reconstructed samples. The control answers for one moment of one run; at another
+# moment the answer may be another one. And it asks the complete samples alone. The cosines by epoch (figure before)
+# are those with the anchor, in which admitted samples have a say. So the two need not be alike.
 #
 # > **Reader's note.** If the gap is wide in `clipart-pairs` with lost texts, a likely reason is this: a borrowed text
 # > is chosen by the picture alone, so it cannot depend on the label. Of the reconstructed samples about half are
 # > labelled `belongs` and half `swapped`, and nothing in them tells which. What the model still learns from them is
-# > one label after the other by heart, and that serves no complete sample.
+# > one label after the other by heart, and that hardly serves complete samples.
 #
 # ### How long are the gradients?
 

@@ -126,11 +126,11 @@ flipped = apart & (np.sign(one["value"]) != np.sign(other["value"]))
 print("Of these with another sign:", "; ".join(flipped.index[flipped]) or "none")
 
 # %% [markdown]
-# Expect the largest change in section 10's comparison with groups by lot. In `clipart-pairs` a retrieved text is chosen
-# by the picture alone and cannot depend on the label: nothing in a reconstructed sample tells its label, and what is
-# learned from it serves no complete sample. The groups really disagree. In `clipart-keywords` a retrieved text names
-# the right *kind* of thing, what is learned from it serves complete samples too, and the groups agree about as well as
-# groups by lot. Where there is no conflict, there is nothing for alignment to win.
+# Expect the largest change in section 10's comparison with groups by lot. In `clipart-pairs` a retrieved text is
+# chosen by the picture alone and cannot depend on the label: nothing in a reconstructed sample tells its label, and
+# what is learned from it hardly serves complete samples. The groups really disagree. In `clipart-keywords` a
+# retrieved text names the right *kind* of thing, what is learned from it serves complete samples too, and the groups
+# agree about as well as groups by lot. Where there is no conflict, there is nothing for alignment to win.
 
 # %% [markdown]
 # ## 2. τ = 0.7 in the toy of section 7
