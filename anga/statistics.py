@@ -91,7 +91,7 @@ def summarise(
         mean, low, high = mean_interval([result.score(name) for result in results], tables)
         if len(results) == 1:
             low, high = _single_run_interval(results[0], dataset, name)
-        over = "test samples" if len(results) == 1 else "seeds"
+        over = "missing tables" if len(set(tables)) > 1 else "seeds" if len(results) > 1 else "test samples"
         rows.append({"subset": name, "mean": mean, "low": low, "high": high, "runs": len(results), "over": over})
     return pd.DataFrame(rows)
 

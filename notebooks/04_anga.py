@@ -965,9 +965,9 @@ keep(plots.training.differences(added, metric), added, "differences")
 
 # %% [markdown]
 # **What you should see:** points to the right of zero are gains, to the left losses. An interval that contains zero
-# means that these test samples and seeds cannot tell. The interval is a bootstrap over runs and, within each, over
-# test samples. With one run per variant it is over test samples alone: another training seed may well move a point
-# out of it. With few runs it is too narrow rather than too wide.
+# means that these test samples and missing tables cannot tell. The interval adds up what other test samples and what
+# other missing tables would change. With one run per variant it is over test samples alone: another training seed may
+# well move a point out of it.
 
 # %%
 print(f"Full ANGA minus retrieval + adapter, {metric} on {dataset.name}, {len(runs)} pair(s) of runs:")

@@ -104,13 +104,14 @@ def test_bootstrap_of_an_accuracy_is_as_wide_as_the_binomial_says():
     assert (low, high) == pytest.approx((share - half, share + half), abs=0.003)
 
 
-def test_summary_of_several_runs_is_over_seeds(dataset):
+def test_summary_of_several_runs_is_over_their_missing_tables(dataset):
     runs = [result(dataset, skill=1, seed=seed, noise=seed) for seed in range(3)]
     table = summarise(runs, dataset).set_index("subset")
     assert list(table.index) == ["all", "complete", "reconstructed"]
     for subset, row in table.iterrows():
         assert (row["mean"], row["low"], row["high"]) == mean_interval([run.score(subset) for run in runs])
-    assert set(table["runs"]) == {3} and set(table["over"]) == {"seeds"}
+    assert set(table["runs"]) == {3} and set(table["over"]) == {"missing tables"}
+    assert set(summarise(2 * runs[:1], dataset)["over"]) == {"seeds"}, "of one table"
 
 
 @pytest.mark.parametrize("subset", ["all", "complete", "reconstructed", "text_missing", "image_missing"])

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Family -> name in legends, marker, colour; the marker alone tells them apart.
 FAMILIES = {
+    "reference": ("nothing is done", "X", "#999999"),
     "invariant": ("modality-invariant", "o", "#0072B2"),
     "vlp": ("prompts", "^", "#009E73"),
     "reconstruction": ("reconstruction", "s", "#D55E00"),
