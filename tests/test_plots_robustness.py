@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anga.plots import robustness
+from anga.plots import MARKERS, PALETTE, robustness
+from anga.plots.style import LINES
 
 METHODS = ["zero-filled", "retrieval only", "group means", "retrieval + alignment"]
 METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-folders": "accuracy"}
@@ -35,10 +36,12 @@ def drawn(figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
 
 
-def test_methods_differ_in_colour_marker_and_line():
+def test_methods_differ_in_marker_and_all_but_the_two_aligned_ones_in_colour():
     shown = [*METHODS, "retrieval + adapter", "full ANGA"]
-    assert len({robustness.COLOURS[m] for m in shown}) == len({robustness.SHAPES[m] for m in shown}) == len(shown)
-    assert len(set(robustness.LINES.values())) == len(METHODS)
+    assert len({MARKERS[method] for method in shown}) == len(shown)
+    assert len({PALETTE[method] for method in shown}) == len(shown) - 1
+    assert PALETTE["retrieval + alignment"] == PALETTE["full ANGA"]
+    assert len({LINES[method] for method in METHODS}) == len(METHODS)
 
 
 @pytest.mark.parametrize("half", ENDS)
@@ -66,6 +69,15 @@ def test_degradation_has_a_row_per_measure(half):
     figure = robustness.degradation(table, "missing rate", "note")
     assert len(figure.axes) == 6
     assert {"lost, of the score", "lost, of what exceeds chance"} <= set(drawn(figure))
+
+
+def test_rows_of_degradation_share_one_scale_and_ticks_stand_at_the_rates():
+    first, second = rates_table(0.03), rates_table(0.03)
+    second[["mean", "low", "high"]] *= 3
+    table = pd.concat([first.assign(measure="the score"), second.assign(measure="what exceeds chance")])
+    figure = robustness.degradation(table, "missing rate", "note")
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert all(list(axes.get_xticks()) == [0.0, 0.1, 0.3, 0.5, 0.7, 0.9] for axes in figure.axes)
 
 
 def test_maps_name_classes_states_and_numbers():

@@ -7,7 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import same_color
 
+from anga.plots import MARKERS, PALETTE
 from anga.plots.sweeps import forest, over_knob, spreads
 
 TASKS = ["clipart-pairs", "clipart-keywords"]
@@ -64,6 +66,24 @@ def test_a_row_that_one_hue_lacks_is_left_out():
     figure = forest(rows[rows["control"] != rows["minus"]], "control", "minus", "difference in {metric}")
     assert [points(axes) for axes in figure.axes] == [3, 3]
     assert figure.axes[1].get_xlabel() == "difference in AUROC"
+
+
+@pytest.mark.parametrize(
+    ("hue", "labels", "title"),
+    [
+        ("subset", ["all", "complete", "reconstructed"], "subset"),
+        ("minus", ["pooled", "group means"], "compared with"),
+        ("memory_bank", ["observed", "full"], "memory bank"),
+    ],
+)
+def test_a_label_has_the_colour_and_marker_of_the_style_wherever_it_stands(hue, labels, title):
+    assert len({MARKERS[label] for label in labels}) == len(labels)
+    for order in (labels, labels[::-1]):
+        figure = forest(table(dataset=TASKS[:1], control=["aligned"], **{hue: order}), "control", hue, "")
+        assert figure.legends[0].get_title().get_text() == title
+        for container, label in zip(figure.axes[0].containers, order, strict=True):
+            point = container.lines[0]
+            assert same_color(point.get_markerfacecolor(), PALETTE[label]) and point.get_marker() == MARKERS[label]
 
 
 @pytest.mark.parametrize("half", [0.1, float("nan")])

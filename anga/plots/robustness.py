@@ -6,14 +6,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MultipleLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from anga.plots.style import MARKERS, PALETTE
+from anga.plots.style import EDGE, LINES, MARKERS, PALETTE
 
-# Every method by colour, marker and line, so that they differ in grey as well.
-COLOURS = PALETTE | {"group means": "#CC79A7", "retrieval + alignment": "#009E73"}
-SHAPES = MARKERS | {"group means": "v", "retrieval + alignment": "P"}
-LINES = {"zero-filled": ":", "retrieval only": "--", "group means": "-.", "retrieval + alignment": "-"}
 CLASS_MARKERS = "osD^v"
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73")
 DODGE = 0.012  # of the missing rate, so that intervals of neighbouring methods do not cover one another
@@ -32,11 +28,11 @@ def scores_over_rates(table: pd.DataFrame, metrics: dict[str, str], xlabel: str,
     for axes, (dataset, part) in zip(panels, table.groupby("dataset", sort=False), strict=True):
         _method_lines(axes, part)
         axes.set(title=dataset, ylabel=metrics[dataset])
-    return _finished(figure, panels, xlabel, note)
+    return _finished(figure, panels, table["missing_rate"].unique(), xlabel, note)
 
 
 def degradation(table: pd.DataFrame, xlabel: str, note: str) -> Figure:
-    """Share of the score that is lost, one row of panels per way to measure it, one column per data set.
+    """Share of the score that is lost, one row of panels per way to measure it, one column per data set, one scale.
 
     Args:
         table: columns dataset, missing_rate, method, measure, mean, low, high (shares, 0 to 1).
@@ -44,8 +40,8 @@ def degradation(table: pd.DataFrame, xlabel: str, note: str) -> Figure:
     """
     datasets, measures = table["dataset"].unique(), table["measure"].unique()
     shape = len(measures), len(datasets)
-    style = {"figsize": (2.2 + 2.4 * shape[1], 1.2 + 2.2 * shape[0]), "layout": "constrained", "squeeze": False}
-    figure, grid = plt.subplots(*shape, sharex=True, sharey="row", **style)
+    style = {"figsize": (2.2 + 2.4 * shape[1], 1.2 + 2.6 * shape[0]), "layout": "constrained", "squeeze": False}
+    figure, grid = plt.subplots(*shape, sharex=True, sharey=True, **style)
     for row, measure in zip(grid, measures, strict=True):
         for axes, dataset in zip(row, datasets, strict=True):
             _method_lines(axes, table[(table["measure"] == measure) & (table["dataset"] == dataset)])
@@ -54,7 +50,7 @@ def degradation(table: pd.DataFrame, xlabel: str, note: str) -> Figure:
         row[0].set_ylabel(f"lost, of {measure}")
     for axes, dataset in zip(grid[0], datasets, strict=True):
         axes.set_title(dataset)
-    return _finished(figure, grid.ravel(), xlabel, note)
+    return _finished(figure, grid.ravel(), table["missing_rate"].unique(), xlabel, note)
 
 
 def embeddings(points: pd.DataFrame, captions: dict[str, str], note: str) -> Figure:
@@ -94,13 +90,13 @@ def separation(table: pd.DataFrame, note: str) -> Figure:
     """
     questions, stages = list(table["question"].unique()), list(table["embedding"].unique())
     figure, axes = plt.subplots(figsize=(6.6, 1.5 + 0.6 * len(questions)), layout="constrained")
-    looks = {"before training": ("#ffffff", "o")} | {name: (COLOURS[name], SHAPES[name]) for name in SHAPES}
+    looks = {"before training": ("#ffffff", "o")} | {name: (PALETTE[name], MARKERS[name]) for name in MARKERS}
     for i, stage in enumerate(stages):
         rows = table[table["embedding"] == stage].set_index("question").loc[questions]
         error = np.stack([rows["silhouette"] - rows["low"], rows["high"] - rows["silhouette"]]).clip(min=0)
         y = np.arange(len(questions)) + (i - (len(stages) - 1) / 2) * 0.22
         colour, marker = looks[stage]
-        style = {"fmt": marker, "markerfacecolor": colour, "ecolor": "black", "markeredgecolor": "black", "capsize": 3}
+        style = {"fmt": marker, "markerfacecolor": colour, "ecolor": "black", "capsize": 3, **EDGE}
         axes.errorbar(rows["silhouette"], y, xerr=error, label=stage, **style)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(questions)), questions)
@@ -125,7 +121,7 @@ def size_and_score(table: pd.DataFrame, metric: str, note: str) -> Figure:
     x = table["parameters"] / 1e6 * 1.09**rank
     for position, row in zip(x, table.itertuples(), strict=True):
         error = np.array([[row.mean - row.low], [row.high - row.mean]]).clip(min=0)
-        style = {"color": COLOURS[row.method], "fmt": SHAPES[row.method], "markeredgecolor": "black", "capsize": 3}
+        style = {"color": PALETTE[row.method], "fmt": MARKERS[row.method], "capsize": 3, **EDGE}
         axes.errorbar([position], [row.mean], error, label=row.method, markersize=8, **style)
     axes.set(xscale="log", xlabel="learnable parameters, millions (log scale)", ylabel=metric)
     axes.set_xlim(x.min() / 1.5, x.max() * 1.5)
@@ -152,18 +148,17 @@ def _method_lines(axes: Axes, table: pd.DataFrame) -> None:
         for hollow, rows in table[table["method"] == method].groupby(apart):
             x = rows["missing_rate"] + (i - (len(methods) - 1) / 2) * DODGE
             error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
-            face = "white" if hollow else COLOURS[method]
-            style = {"color": COLOURS[method], "marker": SHAPES[method], "markerfacecolor": face, "capsize": 2}
+            face = "white" if hollow else PALETTE[method]
+            style = {"color": PALETTE[method], "marker": MARKERS[method], "markerfacecolor": face, "capsize": 2}
             line = "" if hollow else LINES[method]
             label = None if hollow else method
-            axes.errorbar(x, rows["mean"], error, linestyle=line, label=label, markeredgecolor="black", **style)
+            axes.errorbar(x, rows["mean"], error, linestyle=line, label=label, **style, **EDGE)
 
 
-def _finished(figure: Figure, panels, xlabel: str, note: str) -> Figure:
+def _finished(figure: Figure, panels, rates, xlabel: str, note: str) -> Figure:
     """Ticks at the rates, one legend for all panels, and under them what the axis and the intervals mean."""
     for axes in panels:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.xaxis.set_major_locator(MultipleLocator(0.3))
+        axes.set_xticks(rates, [f"{rate:.0%}" if rate else "0" for rate in rates])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.supxlabel(f"{xlabel}\n{note}", fontsize="small")
     return figure

@@ -7,10 +7,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers; light to dark, so that they differ in grey as well.
+# Okabe and Ito's colours, told apart by colour-blind readers; light to dark, so that they differ in grey as well. One
+# label has one colour in every notebook. What is aligned is blue, and its marker says whether there is an adapter;
+# `pooled` is another name for `retrieval only`.
 PALETTE = {
     "zero-filled": "#999999",
     "retrieval only": "#56B4E9",
+    "pooled": "#56B4E9",
+    "group means": "#CC79A7",
+    "retrieval + alignment": "#0072B2",
     "retrieval + adapter": "#E69F00",
     "full ANGA": "#0072B2",
     "complete": "#009E73",
@@ -21,8 +26,32 @@ PALETTE = {
     "all": "#444444",
     "text": "#0072B2",
     "image": "#D55E00",
+    "observed": "#D55E00",
+    "full": "#ffffff",
 }
-MARKERS = {"zero-filled": "o", "retrieval only": "s", "retrieval + adapter": "^", "full ANGA": "D"}
+# Colours of equal grey never meet with equal markers.
+MARKERS = {
+    "zero-filled": "o",
+    "retrieval only": "s",
+    "pooled": "s",
+    "group means": "v",
+    "retrieval + alignment": "P",
+    "retrieval + adapter": "^",
+    "full ANGA": "D",
+    "all": "o",
+    "complete": "s",
+    "reconstructed": "^",
+    "observed": "o",
+    "full": "D",
+}
+EDGE = {"markeredgecolor": "black", "markeredgewidth": 0.6}  # thin, so that small markers keep their colours
+LINES = {
+    "zero-filled": ":",
+    "retrieval only": "--",
+    "group means": "-.",
+    "retrieval + alignment": "-",
+    "full ANGA": "-",
+}
 
 
 def set_style() -> None:

@@ -7,18 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from anga.plots.style import PALETTE
+from anga.plots.style import EDGE, LINES, MARKERS, PALETTE
 
-# Told apart by shape and by lightness, in the order in which a figure meets them.
-LOOKS = [("#000000", "o"), ("#E69F00", "s"), ("#ffffff", "^"), (PALETTE["full ANGA"], "D")]
-# Label -> colour, marker, line; lines without a marker are references.
-LINES = {
-    "retrieval + alignment": (PALETTE["full ANGA"], "o", "-"),
-    "full ANGA": (PALETTE["full ANGA"], "D", "-"),
-    "retrieval only": ("#D55E00", "s", "--"),
-    "group means": ("#555555", "", "-."),
-    "zero-filled": ("#000000", "", ":"),
-}
+# Of labels that the style does not know: told apart by shape and by lightness, in the order in which they come.
+OTHERS = [("#000000", "o"), ("#E69F00", "s"), ("#ffffff", "^"), ("#0072B2", "D")]
+TITLES = {"minus": "compared with", "memory_bank": "memory bank"}  # of legends, where a column's name is none
 ROUND = [1, 2, 3, 4, 5, 10]  # distances of ticks in narrow panels, where labels like -0.075 would touch
 
 
@@ -40,8 +33,8 @@ def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bo
         for i, label in enumerate(hues):
             rows = part if label is None else part[part[hue] == label]
             y = rows[row].map(lines.index) + (i - (len(hues) - 1) / 2) * 0.72 / len(hues)
-            colour, marker = LOOKS[i]
-            style = {"color": "black", "markerfacecolor": colour, "fmt": marker, "markersize": 5, "capsize": 2}
+            colour, marker = PALETTE.get(label, OTHERS[i][0]), MARKERS.get(label, OTHERS[i][1])
+            style = {"color": "black", "markerfacecolor": colour, "fmt": marker, "markersize": 6, "capsize": 2, **EDGE}
             axes.errorbar(rows["mean"], y, xerr=_error(rows), linewidth=1.2, label=label, **style)
         if zero:
             axes.axvline(0, color="black", linewidth=1)
@@ -51,7 +44,7 @@ def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bo
     first = next(iter(panels.values()))
     first.set_ylim(len(lines) - 0.5, -0.5)
     _stripes(panels, len(lines))
-    _legend(figure, first, title=hue)
+    _legend(figure, first, title=TITLES.get(hue, hue))
     return figure
 
 
@@ -72,12 +65,11 @@ def over_knob(table: pd.DataFrame, references: pd.DataFrame, knob: str, default=
         for i, method in enumerate(methods):
             rows = part[part["method"] == method]
             x = rows["value"].map(values.index) + 0.12 * (i - (len(methods) - 1) / 2)
-            colour, marker, dash = LINES[method]
-            style = {"markeredgecolor": "black", "capsize": 3, "linewidth": 1.5}
-            axes.errorbar(x, rows["mean"], _error(rows), fmt=marker + dash, color=colour, label=method, **style)
-        for _, reference in references[references["dataset"] == name].iterrows():
-            colour, _, dash = LINES[reference["method"]]
-            axes.axhline(reference["mean"], color=colour, linestyle=dash, linewidth=1.6, label=reference["method"])
+            style = {"color": PALETTE[method], "marker": MARKERS[method], "linestyle": LINES[method]}
+            axes.errorbar(x, rows["mean"], _error(rows), label=method, capsize=3, linewidth=1.5, **style, **EDGE)
+        for reference in references[references["dataset"] == name].itertuples():
+            style = {"color": PALETTE[reference.method], "linestyle": LINES[reference.method], "linewidth": 2}
+            axes.axhline(reference.mean, label=reference.method, **style)
         axes.set_xticks(range(len(values)), values)
         if default in values:
             axes.get_xticklabels()[values.index(default)].set_fontweight("bold")
@@ -88,7 +80,7 @@ def over_knob(table: pd.DataFrame, references: pd.DataFrame, knob: str, default=
 
 
 def spreads(table: pd.DataFrame) -> Figure:
-    """How far a knob moves the score, beside how far the draw of what is missing does; one panel per task.
+    """How far a knob moves the score, beside how far the draws of a run do; one panel per task.
 
     Args:
         table: columns dataset, metric, knob, spread_over, spread (a standard deviation; NaN is not drawn).
