@@ -112,9 +112,20 @@ keep(sweeps.forest(scores, "part", "subset", "test {metric}", zero=False), score
 print(f"{study['table2'].repeats}, 95 % intervals over {scores['over'].iloc[0]}")
 
 # %% [markdown]
-# **What you should see:** the score on *complete* test samples usually lies above that on *reconstructed* ones,
-# whatever the row: they hold more information. The intervals of single rows are wide, since they contain what all rows
-# share. So do not compare them by eye. Paired differences answer the question:
+# **What you should see:** the score on *complete* test samples usually lies above that on *reconstructed* ones: they
+# hold more information. Where it does not in the row *none*, think of the head: it learned mostly from samples without
+# text, and so may be unfit for samples with one. What we saw:
+
+# %%
+means = scores.pivot(index=["dataset", "part"], columns="subset", values="mean").reset_index()
+above = (means["complete"] > means["reconstructed"]).sum()
+print(f"Complete samples score higher in {above} of {len(means)} rows.")
+for row in means[means["complete"] < means["reconstructed"]].itertuples():
+    print(f"Not so: {row.dataset}, {row.part}: complete {row.complete:.3f}, reconstructed {row.reconstructed:.3f}.")
+
+# %% [markdown]
+# The intervals of single rows are wide, since they contain what all rows share. So do not compare them by eye. Paired
+# differences answer the question:
 
 # %%
 steps = [("MIR", "none"), ("MIR + GA", "MIR"), ("MIR + SEA", "MIR")]
@@ -143,6 +154,25 @@ for task in tasks:
         print(f"  {row.step.splitlines()[0]} {row.step.splitlines()[1]}: {verdict(row)} ({in_words(row)})")
 
 # %% [markdown]
+# **For whom does retrieval work?** For a complete sample nothing is retrieved: with and without MIR, the model gets the
+# same input. What complete samples gain or lose by MIR, they owe to a head that learned from *other* inputs. So this
+# step needs all three rows:
+
+# %%
+for task, part in added[added["step"] == "MIR\nminus none"].groupby("dataset", sort=False):
+    said = {row.subset: row for row in part.itertuples()}
+    print(f"{task}: " + "; ".join(f"{name} {verdict(row)} ({in_words(row)})" for name, row in said.items()) + ".")
+    if said["all"].low > 0 and said["complete"].low > 0:
+        hurt = " and hurts those it was meant for" if said["reconstructed"].high < 0 else ""
+        print(f"  It helps samples for which nothing was retrieved{hurt}. Our reading: it makes both kinds look alike.")
+    elif said["all"].low > 0:
+        print("  It does not clearly help complete samples: it helps those for which something was retrieved.")
+
+# %% [markdown]
+# *Both kinds look alike*: stand-ins give every sample a text, so that one head can serve all. Then complete samples may
+# gain as well. `08_comparison` tests this reading on a multi-label task (section 2, "Who makes a model sure"): without
+# stand-ins, a head that learned mostly from one kind may predict far too many labels for the other.
+#
 # ### The paper's numbers beside ours
 #
 # The numbers are from Table 2 of the paper (HateMemes AUROC, MM-IMDb F1-micro, Food101 accuracy, in %; single numbers,
@@ -246,8 +276,9 @@ keep(sweeps.forest(against, "control", "minus", "difference in\n{metric}"), agai
 print_runs("controls")
 
 # %% [markdown]
-# **What you should see:** circles are gains over ordinary training, squares gains over the mere reweighting. A control
-# whose circle is right of zero while its square is not owes its gain to the weights. Many intervals at once need care:
+# **What you should see:** squares are gains over ordinary training, triangles gains over the mere reweighting. A
+# control whose square is right of zero while its triangle is not owes its gain to the weights. Many intervals at once
+# need care:
 
 # %%
 clear = against[(against["low"] > 0) | (against["high"] < 0)]
@@ -319,6 +350,21 @@ for task, part in habit.groupby("dataset", sort=False):
     print(f"fewest do with {push.idxmin()} ({push.min():.0%}), most with {push.idxmax()} ({push.max():.0%}).")
 
 # %% [markdown]
+# Now read the column *dropped*. With a *complete-only anchor* it says how often complete and reconstructed samples
+# oppose each other; beside it, the paper's rule says what admission does about that. (*All admitted* leaves nobody to
+# drop and is left out.)
+
+# %%
+for task, part in habit.groupby("dataset", sort=False):
+    drop = part.set_index("control")["dropped"].drop("all admitted", errors="ignore").sort_values(ascending=False)
+    print(f"{task}, steps dropped: " + ", ".join(f"{name} {share:.0%}" for name, share in drop.items()) + ".")
+    if {"complete-only anchor", "aligned"} <= set(drop.index):
+        alone, admitted = drop["complete-only anchor"], drop["aligned"]
+        print(f"  Without admission the anchor opposes the others in {alone:.0%} of steps, with it in {admitted:.0%}:")
+        turned = "towards" if admitted < 0.75 * alone else "away from" if admitted > 1.25 * alone else None
+        print(f"  admission turns it {turned} the reconstructed samples." if turned else "  admission changes little.")
+
+# %% [markdown]
 # **What you should see:** *complete-only anchor* admits nobody and *all admitted* everybody. The second is less gentle
 # than it sounds. Nobody remains, and by Eq. 15 admitted samples give a direction but do not push. So what is left?
 
@@ -377,7 +423,7 @@ print_runs("bank")
 
 # %% [markdown]
 # **What you should see:** if alignment protects from wrong stand-ins, it should be worth less with the full bank,
-# whose stand-ins are better: squares left of circles. What we saw:
+# whose stand-ins are better: diamonds left of circles. What we saw:
 
 # %%
 for (task, comparison), part in by_bank.groupby(["dataset", "comparison"], sort=False):
@@ -401,8 +447,9 @@ for (task, comparison), part in by_bank.groupby(["dataset", "comparison"], sort=
 # %% [markdown]
 # ## Exercises
 #
-# 1. With the full file, "MIR + GA minus MIR" in section 1 and "aligned minus pooled" in section 2 compare the same two
-#    methods. Why do their numbers differ? Select those runs of `controls` that give exactly the first number.
+# 1. With the full file, "MIR + GA minus MIR" in section 1 and "aligned minus pooled" in section 2 are the same runs
+#    under two names. Check that their numbers agree. Then keep only the runs with `train_seed == 0`: how do mean and
+#    interval change, and which would you publish?
 # 2. Add a control that admits everybody *and* uses the anchor as base (`lambda_min: 1`, `lambda_max: 1`,
 #    `update_base: anchor`). Which other control should it equal, up to rounding?
 # 3. Add `plain_update: group_means` with `train_subset: complete`. Which control of section 3 should it resemble, and
