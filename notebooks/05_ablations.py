@@ -69,13 +69,13 @@ keep, keep_table = products.figure, products.table
 
 
 def print_runs(grid):
-    print(f"{study[grid].repeats}, 95 % intervals over runs and, within each, test samples")
+    print(f"{study[grid].repeats}, 95 % intervals over missing tables and test samples")
 
 
 # %% [markdown]
 # One more for the numbers. All differences are *paired*: both sides share the missing table, the training seed and the
-# test samples, so that an easy or a hard draw of what is missing cancels. Their intervals come from resampling runs
-# and, within each, test samples.
+# test samples, so that an easy or a hard draw of what is missing cancels. Their intervals add up what other test
+# samples and what other missing tables would change.
 
 
 # %%

@@ -69,7 +69,7 @@ default = Config().to_dict()
 
 def print_runs(grid):
     print(study[grid].repeats, end=", ")
-    print("95 % intervals over", "runs" if len(study[grid].seeds) > 1 else "test samples")
+    print("95 % intervals over", "missing tables" if len(study[grid].seeds) > 1 else "test samples")
 
 
 # %% [markdown]
