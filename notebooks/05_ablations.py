@@ -25,8 +25,8 @@
 # - **Leaves behind:** figures under `outputs/figures/`; the rows of Table 2 and all differences under
 #   `outputs/tables/`.
 # - **Run time:** about a minute on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
-#   there. Training takes some minutes with the quick file and an hour or two with the full one, most of it for the rows
-#   with an adapter; these a GPU makes much faster.
+#   there. Training takes some minutes with the quick file and about two hours with the full one, most of it for the
+#   rows with an adapter; these a GPU makes much faster.
 # - **Before this:** `04_anga` (the method), `03_imbalance` (upper bounds).
 
 # %% [markdown]
