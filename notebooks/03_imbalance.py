@@ -341,9 +341,11 @@ for row in changes_overall.itertuples():
 # the gap is and what alignment changes.
 
 # %%
-recut = compare(rates, [("joint", "complete only", "complete"), *parts], own_cut=True)
+asked = [("joint", "complete only", "complete"), *parts]
+recut = compare(rates, asked, own_cut=True)
 if len(recut):
     products.table(recut, "changes_own_cut")
+    products.table(compare(rates, asked, own_cut=True, over="missing_rate"), "changes_own_cut_overall")
     realigned = recut[recut["second"] == "aligned"]
     keep(over_rates(realigned, "subset", "aligned minus group means"), realigned, "alignment_own_cut", "rates")
     for row in recut[recut["missing_rate"] == rate].itertuples():

@@ -118,7 +118,8 @@ assert apart < 0.01, "methods differ although nothing is missing: runs have been
 # So at rate 0 only the training seed makes a difference, and of runs with the same one we keep one.
 
 # %%
-distinct = scores[(scores["missing_rate"] > 0) | (scores["mask_seed"] == scores["mask_seed"].min())]
+repeated = scores.duplicated(["dataset", "missing_rate", "method", "train_seed"])
+distinct = scores[(scores["missing_rate"] > 0) | ~repeated]
 over_rates = mean_intervals(distinct, ["dataset", "missing_rate", "method"], "score")
 over_rates["runs"] = distinct.groupby(["dataset", "missing_rate", "method"], sort=False).size().to_numpy()
 n_seeds = distinct["train_seed"].nunique()

@@ -41,15 +41,23 @@ def table2() -> str:
 
 
 def gaps() -> str:
-    """Imbalance gap of complete test samples, by task and missing rate."""
-    return _over_rates(_read("gaps", "03_imbalance").query("subset == 'complete'"), ["task"])
+    """Imbalance gap of complete test samples, by task and missing rate, and over all rates."""
+    parts = [_read(name, "03_imbalance").query("subset == 'complete'") for name in ("gaps", "gaps_overall")]
+    return _over_rates(*parts, ["task"])
 
 
 def changes() -> str:
     """What reweighting and alignment change on both kinds of test samples."""
-    table = _read("changes", "03_imbalance")
-    table = table.assign(step=table["first"] + " → " + table["second"])
-    return _over_rates(table, ["task", "step", "subset"])
+    parts = [_read(name, "03_imbalance") for name in ("changes", "changes_overall")]
+    return _over_rates(*(t.assign(step=t["first"] + " → " + t["second"]) for t in parts), ["task", "step", "subset"])
+
+
+def own_cut() -> str:
+    """Gap and changes on clipart-keywords, each run cut where it is best on validation samples."""
+    parts = [_read(name, "03_imbalance") for name in ("changes_own_cut", "changes_own_cut_overall")]
+    steps = [(t["first"] + " → " + t["second"]).replace("joint → complete only", "imbalance gap") for t in parts]
+    parts = [table.assign(difference=step) for table, step in zip(parts, steps, strict=True)]
+    return _over_rates(*parts, ["difference", "subset"])
 
 
 def lengths() -> str:
@@ -186,7 +194,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, lengths, comparison, comparison_image, comparison_both),
+    *(table2, gaps, changes, own_cut, lengths, comparison, comparison_image, comparison_both),
     *(uncompared, ranks, orders, thresholds, subsets, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
@@ -216,15 +224,15 @@ def _table1(missing_type: str) -> str:
     return _markdown(["method", *BESIDE], rows)
 
 
-def _over_rates(table: pd.DataFrame, names: list[str]) -> str:
-    """One row per combination of names, one column per missing rate."""
-    table = _with_metrics(table)
-    rates = sorted(table["missing_rate"].unique())
+def _over_rates(table: pd.DataFrame, overall: pd.DataFrame, names: list[str]) -> str:
+    """One row per combination of names, one column per missing rate, and one for all rates together."""
+    table, rates = _with_metrics(table), sorted(table["missing_rate"].unique())
+    whole = {tuple(row[names]): row for _, row in _with_metrics(overall).iterrows()}
     rows = []
     for key, part in table.groupby(names, sort=False):
         part = part.set_index("missing_rate")
-        rows.append([*key, *(_interval(part.loc[rate], "+.3f") for rate in rates)])
-    return _markdown([*names, *(f"{rate:.0%}" for rate in rates)], rows)
+        rows.append([*key, *(_interval(row, "+.3f") for row in (*(part.loc[rate] for rate in rates), whole[key]))])
+    return _markdown([*names, *(f"{rate:.0%}" for rate in rates), "all rates"], rows)
 
 
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
