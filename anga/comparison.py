@@ -17,8 +17,7 @@ from anga.grids import SUBSETS, GridRuns
 from anga.inputs import load_config_dataset
 from anga.missing import MissingTable
 from anga.model import AngaModel
-from anga.published import COUNTERPARTS, NAMES
-from anga.published import published as numbers
+from anga.published import COUNTERPARTS, NAMES, published
 from anga.result import Result
 from anga.statistics import difference_interval, paired_difference, resampled_scores, summarise
 
@@ -27,9 +26,9 @@ CELL = AXES[:2]
 SEEDS = ["mask_seed", "train_seed"]
 
 
-def published() -> pd.DataFrame:
+def table1() -> pd.DataFrame:
     """Table 1 of the paper: method, family, data (its data set's name), missing_type, score (fractions)."""
-    table = numbers().query("table == 'Table 1'").rename(columns={"row": "method"})
+    table = published().query("table == 'Table 1'").rename(columns={"row": "method"})
     return table.assign(data=table["dataset"].map(NAMES), score=table["percent"] / 100).drop(
         columns=["table", "dataset", "percent"]
     )
@@ -78,7 +77,7 @@ class Comparison:
     @property
     def methods(self) -> list[str]:
         """Those of the paper in its order, then the others in that of the grids."""
-        found, known = self.table["method"].unique(), published()["method"].unique()
+        found, known = self.table["method"].unique(), table1()["method"].unique()
         return [m for m in known if m in found] + [m for m in found if m not in known]
 
     @property
@@ -223,7 +222,7 @@ def beside_published(table: pd.DataFrame) -> pd.DataFrame:
     Three columns are added: data, the paper's data set of the same kind; paper, its score; comparable, whether it is
     the same data set.
     """
-    known = published().drop(columns="family").rename(columns={"score": "paper"})
+    known = table1().drop(columns="family").rename(columns={"score": "paper"})
     table = table.assign(data=table["dataset"].map(original))
     merged = table.merge(known, on=["data", "missing_type", "method"])
     return merged.assign(comparable=merged["dataset"].isin(NAMES))
@@ -236,7 +235,7 @@ def orders(pairs: pd.DataFrame) -> pd.DataFrame:
         data, dataset, missing_type, better, worse (by the paper), margin (its difference), mean, low, high (ours,
         better minus worse), verdict: holds (the interval lies above zero), reversed (below) or open.
     """
-    known = {(r.data, r.missing_type, r.method): r.score for r in published().itertuples()}
+    known = {(r.data, r.missing_type, r.method): r.score for r in table1().itertuples()}
     rows = []
     for pair in both_ways(pairs).itertuples():
         data = original(pair.dataset)

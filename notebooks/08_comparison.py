@@ -52,11 +52,12 @@ from scipy.stats import friedmanchisquare
 from anga import plots
 from anga.backbone import Backbone
 from anga.baselines import BASELINES
-from anga.comparison import Comparison, beside_published, both_ways, learnable_parameters, orders, published, standings
+from anga.comparison import Comparison, beside_published, both_ways, learnable_parameters, orders, standings
 from anga.evaluation import METRIC_NAMES
 from anga.grids import GridFile
 from anga.plots import comparison, sweeps
 from anga.products import Products
+from anga.published import published
 from anga.ranks import against, average_ranks, cliques, critical_difference, rank_correlation
 from anga.runs import provenance
 from anga.statistics import in_words, mean_intervals, spearman_interval, verdict
@@ -220,7 +221,7 @@ for name in ("maps", "shaspec"):
 # %%
 table1_grids = [name for name in study.grids if name not in ("controls", "subsets")]
 ours = Comparison.of(*(study.run(name, outputs) for name in table1_grids))
-families = published().drop_duplicates("method").set_index("method")["family"].to_dict()
+families = published().query("table == 'Table 1'").set_index("row")["family"].to_dict()
 families |= {"ViLT": "reference", "DCP": "vlp", "SyP": "vlp", "Retrieval": "reconstruction"}
 
 
