@@ -1,6 +1,7 @@
 """A study as pages to read: executed notebooks as HTML, tables, figures, and an index that says where all is from."""
 
 import base64
+import hashlib
 import html
 import io
 import json
@@ -83,6 +84,7 @@ def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
     counts = {key: dict(Counter(str(fact[key]) for fact in facts)) for key in ("commit", "device", "threads", "torch")}
     return {
         "parameters": study.folder.name,
+        "configs": configs_hash(study),
         "runs": len(done),
         "runs missing": len(folders) - len(done),
         "hours of training": round(seconds / 3600, 2),
@@ -91,6 +93,11 @@ def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
         **{f"runs by {key}": count for key, count in counts.items()},
         "report made by": provenance(),
     }
+
+
+def configs_hash(study: ParameterSet) -> str:
+    """Tells whether a report was made with these parameters."""
+    return hashlib.sha256("".join(sorted(config.identity() for config in study.configs())).encode()).hexdigest()[:16]
 
 
 def _write_page(notebook: Path, folder: Path) -> Path:

@@ -119,6 +119,7 @@ def test_some_files_are_made_anew_and_the_others_pages_stay(project, capsys):
     facts = json.loads((report / "provenance.json").read_text())
     assert facts["runs"] == runs and list(facts["made anew"]) == ["03_grid"]
     assert (facts["made anew"]["03_grid"]["runs"], facts["made anew"]["03_grid"]["runs missing"]) == (4, 0)
+    assert facts["made anew"]["03_grid"]["configs"] != facts["configs"]
     index = (report / "index.html").read_text()
     assert "03_grid, made anew: 4 training runs" in index and all(f"tables/{n}/table.csv" in index for n in "ab")
 
