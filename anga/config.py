@@ -79,6 +79,8 @@ class Config:
     # --- optimisation
     epochs: int = _knob(20, low=1)
     train_subset: str = _knob("all", "all", "complete", "reconstructed")  # one subset alone: its upper bound
+    # whose validation score chooses the epoch, and when to stop; null: those of train_subset
+    select_on: str | None = _knob(None, "all", "complete", "reconstructed", identity="changed")
     batch_size: int = _knob(64, low=1)  # samples
     learning_rate: float = _knob(1.0e-3, low=0, high=1e30)
     weight_decay: float = _knob(1.0e-5, low=0, high=1e30)
@@ -96,6 +98,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and (name == "root" or (value not in EMBEDDED and os.path.isdir(value))):
                 object.__setattr__(self, name, os.path.abspath(value))
+        if self.select_on == self.train_subset:
+            object.__setattr__(self, "select_on", None)
         self._settle("use_retrieval", self.method in RETRIEVING)
         self._settle("use_adapter", self.method == "anga")
         self._settle("use_alignment", self.method == "anga")
@@ -128,6 +132,11 @@ class Config:
         if knobs.get("method", self.method) != self.method:
             values |= dict.fromkeys(("use_retrieval", "use_adapter", "use_alignment"))
         return type(self).from_dict({**values, **knobs})
+
+    @property
+    def selecting_subset(self) -> str:
+        """The validation samples that choose the epoch."""
+        return self.select_on or self.train_subset
 
     @property
     def may_lack(self) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ class TrainingState:
             raise self._diverged(f"the loss is not finite from step {broken[0] + 1} of epoch {self.epoch + 1} on")
         self.telemetry.append(telemetry)
         scores = self._validate()
-        validation = scores[self.config.train_subset]
+        validation = scores[self.config.selecting_subset]
         if validation > self.best_score:
             self.best_epoch, self.best_score, self.best_weights = self.epoch, validation, self.model.kept()
         sizes = telemetry[["n_complete", "n_admitted", "n_remaining"]].sum(axis=1)
@@ -190,10 +190,11 @@ class TrainingState:
         if self.epoch < self.first_epoch:
             return dict.fromkeys(("all", "complete", "reconstructed"), math.nan)
         scores = {name: next(iter(part.values())) for name, part in self.score("validation")[0].items()}
-        if math.isnan(scores[self.config.train_subset]):
+        subset = self.config.selecting_subset
+        if math.isnan(scores[subset]):
             raise AngaError(
-                f"validation: no score can be given for {self.config.train_subset} samples of {self.dataset.name} "
-                "(none are there, or all have one class), so no epoch is the best; change missing_rate or train_subset."
+                f"validation: no score can be given for {subset} samples of {self.dataset.name} (none are there, or "
+                "all have one class), so no epoch is the best; change missing_rate, train_subset or select_on."
             )
         return scores
 

@@ -45,6 +45,7 @@ OTHER = {
     "gradient_form": "loop",
     "epochs": 3,
     "train_subset": "complete",
+    "select_on": "reconstructed",
     "batch_size": 8,
     "learning_rate": 0.1,
     "weight_decay": 0.1,

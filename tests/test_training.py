@@ -495,6 +495,16 @@ def test_an_upper_bound_trains_and_selects_on_its_subset_alone(world, subset, wa
     assert result.score(subset, "validation") == scores.max()
 
 
+def test_joint_training_may_choose_its_epoch_as_an_upper_bound_does(binary_world):
+    knobs = {"use_alignment": False, "use_adapter": False, "epochs": 6, "patience": 6}
+    plain, other = fit(binary_world, **knobs), fit(binary_world, **knobs, select_on="complete")
+    assert other.history["loss"].tolist() == plain.history["loss"].tolist(), "training is the same"
+    assert other.history["validation"].tolist() == plain.history["validation_complete"].tolist()
+    assert other.score("complete", "validation") == plain.history["validation_complete"].max()
+    bound = tiny_config(**knobs, train_subset="complete", select_on="complete")
+    assert bound == tiny_config(**knobs, train_subset="complete"), "that is what it does anyway"
+
+
 def test_an_upper_bound_without_samples_is_refused(binary_world):
     with pytest.raises(AngaError, match=r"^train_subset: no training sample is reconstructed"):
         fit(binary_world, train_subset="reconstructed", missing_rate=0.0)
