@@ -52,6 +52,21 @@ def changes() -> str:
     return _over_rates(*(t.assign(step=t["first"] + " → " + t["second"]) for t in parts), ["task", "step", "subset"])
 
 
+def selection() -> str:
+    """Gap and changes on clipart-pairs over all rates, by the validation samples that choose the epoch."""
+    usual = pd.concat([_read(name, "03_imbalance") for name in ("gaps_overall", "changes_overall")])
+    names = ("selection_tested_overall", "changes_selection_overall")
+    alike = pd.concat([_read(name, "03_imbalance") for name in names])
+    keys = ["dataset", "first", "second", "subset"]
+    usual = usual.set_index(keys)
+    rows = []
+    for key, row in alike.set_index(keys).iterrows():
+        _, first, second, subset = key
+        step = "imbalance gap" if second == "complete only" else f"{first} → {second}"
+        rows.append([step, subset, _interval(usual.loc[key], "+.3f"), _interval(row, "+.3f")])
+    return _markdown(["difference", "subset", "as each training chooses", "by complete samples"], rows)
+
+
 def own_cut() -> str:
     """Gap and changes on clipart-keywords, each run cut where it is best on validation samples."""
     parts = [_read(name, "03_imbalance") for name in ("changes_own_cut", "changes_own_cut_overall")]
@@ -194,7 +209,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, own_cut, lengths, comparison, comparison_image, comparison_both),
+    *(table2, gaps, changes, selection, own_cut, lengths, comparison, comparison_image, comparison_both),
     *(uncompared, ranks, orders, thresholds, subsets, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
