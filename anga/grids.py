@@ -133,7 +133,7 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
     ]
     axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
     _check_paper(name, grid.get("paper"), axes, complaints)
-    seeds = _seed_pairs(name, *(grid.get(key, shared.get(key, [0])) for key in SEEDS), complaints)
+    seeds = seed_pairs(name, *(grid.get(key, shared.get(key, [0])) for key in SEEDS), complaints)
     base = {**shared.get("knobs", {}), **grid.get("knobs", {})}
     rows, configs = [], []
     for point in itertools.product(*(labels.items() for labels in axes.values())):
@@ -171,19 +171,19 @@ def _labels(grid: str, axis: str, values, complaints: list[str]) -> dict:
     return {}
 
 
-def _seed_pairs(grid: str, masks, trains, complaints: list[str]) -> list[tuple[int, int]]:
+def seed_pairs(where: str, masks, trains, complaints: list[str]) -> list[tuple[int, int]]:
     """Pairs of mask_seed and train_seed: every one, or each missing table with a training seed of its own."""
-    masks = _seeds(grid, "mask_seeds", masks, complaints)
+    masks = _seeds(where, "mask_seeds", masks, complaints)
     if trains == "paired":
         return [(seed, seed) for seed in masks]
-    return list(itertools.product(masks, _seeds(grid, "train_seeds", trains, complaints)))
+    return list(itertools.product(masks, _seeds(where, "train_seeds", trains, complaints)))
 
 
-def _seeds(grid: str, key: str, values, complaints: list[str]) -> list[int]:
+def _seeds(where: str, key: str, values, complaints: list[str]) -> list[int]:
     numbers = isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
     if numbers and values and len(set(values)) == len(values):
         return values
-    complaints.append(f"{grid}: {key} must be a list of different whole numbers such as [0, 1, 2], not {values!r}")
+    complaints.append(f"{where}: {key} must be a list of different whole numbers such as [0, 1, 2], not {values!r}")
     return []
 
 

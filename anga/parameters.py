@@ -1,6 +1,5 @@
 """Parameter files: one per task, or one per notebook that compares many runs; and the variants that all share."""
 
-import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from anga.baselines import check_method
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
-from anga.grids import GridFile
+from anga.grids import SEEDS, GridFile, seed_pairs
 
 # The rows of the headline table; each adds one part of the method (Table 2 of the paper).
 VARIANTS: dict[str, dict] = {
@@ -27,19 +26,20 @@ class Params:
     Attributes:
         path: the file.
         config: the knobs, with the paper's defaults for those that the file leaves out.
-        mask_seeds, train_seeds: every pair of them is one run.
+        seeds: pairs of mask_seed and train_seed, a run each.
     """
 
     path: Path
     config: Config
-    mask_seeds: tuple[int, ...]
-    train_seeds: tuple[int, ...]
+    seeds: tuple[tuple[int, int], ...]
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Params":
         """Read a parameter file; unknown keys and bad values raise before anything runs."""
-        values = read_yaml(path)
-        seeds = {name: _seeds(path, name, values.pop(name, [0])) for name in ("mask_seeds", "train_seeds")}
+        values, complaints = read_yaml(path), []
+        seeds = seed_pairs(str(path), *(values.pop(name, [0]) for name in SEEDS), complaints)
+        if complaints:
+            raise AngaError(f"{complaints[0]}.")
         for name in ("mask_seed", "train_seed"):
             if name in values:
                 raise AngaError(f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}.")
@@ -48,7 +48,7 @@ class Params:
             check_method(config)
         except AngaError as error:
             raise AngaError(f"{path}: {error}") from None
-        return cls(Path(path), config, **seeds)
+        return cls(Path(path), config, tuple(seeds))
 
     @property
     def place(self) -> str:
@@ -57,15 +57,7 @@ class Params:
 
     def configs(self, **knobs) -> list[Config]:
         """One config per pair of seeds, with some knobs changed."""
-        pairs = itertools.product(self.mask_seeds, self.train_seeds)
-        return [self.config.with_(**knobs, mask_seed=mask, train_seed=train) for mask, train in pairs]
-
-
-def _seeds(path, name: str, values) -> tuple[int, ...]:
-    numbers = isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
-    if not numbers or not values or len(set(values)) < len(values):
-        raise AngaError(f"{path}: {name} must be a list of different whole numbers such as [0, 1, 2], not {values!r}.")
-    return tuple(values)
+        return [self.config.with_(**knobs, mask_seed=mask, train_seed=train) for mask, train in self.seeds]
 
 
 @dataclass(frozen=True)

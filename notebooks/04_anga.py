@@ -1012,5 +1012,5 @@ for row in added[added["step"].str.startswith("full ANGA")].itertuples():
 
 # %%
 facts = {"params": study_params.path.name, "commit of the runs": runs[0].provenance["commit"]}
-facts |= {"mask_seeds": study_params.mask_seeds, "train_seeds": study_params.train_seeds}
+facts |= {"seeds (missing table, training)": study_params.seeds}
 pd.Series({**facts, **provenance(config, dataset.content_hash)}, name="value").to_frame()

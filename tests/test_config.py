@@ -295,6 +295,7 @@ def test_a_parameter_file_asks_for_every_pair_of_seeds(write):
     assert [(c.mask_seed, c.train_seed) for c in configs] == [(m, t) for m in (0, 4) for t in (1, 2, 3)]
     assert {(c.top_k, c.cos_threshold) for c in configs} == {(3, 0.5)}
     assert [(c.mask_seed, c.train_seed) for c in Params.from_yaml(write("top_k: 3\n")).configs()] == [(0, 0)]
+    assert Params.from_yaml(write("mask_seeds: [2, 5]\ntrain_seeds: paired\n")).seeds == ((2, 2), (5, 5))
 
 
 @pytest.mark.parametrize(
