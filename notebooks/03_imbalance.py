@@ -230,6 +230,12 @@ if "selection" in study.grids:
     products.table(tested_overall, "selection_tested_overall")
     (whole,) = tested_overall.itertuples()
     print(f"{task}, all rates, both epochs chosen by complete samples: gap {in_words(whole)}: {words[sign(whole)]}.")
+    choosers = [("joint, by all samples", "joint", subset) for subset in UPPER_BOUND]
+    chosen_tested = compare(alike, choosers, over="missing_rate").assign(dataset=task)
+    products.table(chosen_tested, "selection_joint_overall")
+    for row in chosen_tested.itertuples():
+        print(f"Joint training with its epoch chosen by complete samples, minus chosen by all: {row.subset}", end=" ")
+        print(f"samples {in_words(row)}.")
 
 # %% [markdown]
 # ## 4. Who leads the training?
