@@ -150,6 +150,7 @@ def say(part, what="rates"):
 
 # %%
 gains = gains_of_alignment(rates).query("missing_rate > 0")
+products.table(gains, "rates_differences")
 for (dataset, other), part in gains.groupby(["dataset", "against"], sort=False):
     print(f"{dataset}: alignment against {other}: {say(part)}; mean {part['mean'].mean():+.3f} {metrics[dataset]}")
 always = (gains["low"] > 0).all()
@@ -306,6 +307,7 @@ print("Having less to learn from costs more than the surprise." if clearly > hig
 
 # %%
 surprise = gains_of_alignment(shift)
+products.table(surprise, "shift_differences")
 for (dataset, other), part in surprise.groupby(["dataset", "against"], sort=False):
     print(f"{dataset}: alignment against {other}: {say(part, 'training rates')}; mean {part['mean'].mean():+.3f}")
 always = (surprise["low"] > 0).all()
