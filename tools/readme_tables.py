@@ -85,6 +85,21 @@ def lengths() -> str:
     return _markdown(["task", "epochs at most", *(f"{subset} test samples" for subset in SUBSETS)], rows)
 
 
+def robustness() -> str:
+    """Alignment minus other ways to train, where the test lacks as much as training, and where it lacks 90 %."""
+    tables = [_with_metrics(_read(f"{name}_differences", "07_robustness")) for name in ("rates", "shift")]
+    columns = [(table, rate) for table in tables for rate in sorted(table["missing_rate"].unique())]
+    rows = []
+    for key in tables[0][["task", "against"]].drop_duplicates().itertuples(index=False):
+        cells = []
+        for table, rate in columns:
+            part = table.set_index(["task", "against", "missing_rate"])
+            cells.append(_interval(part.loc[(*key, rate)], "+.3f") if (*key, rate) in part.index else "")
+        rows.append([key.task, f"aligned minus {key.against}", *cells])
+    heads = [f"{rate:.0%}" if table is tables[0] else f"{rate:.0%}, test 90%" for table, rate in columns]
+    return _markdown(["task", "difference", *heads], rows)
+
+
 def comparison() -> str:
     """Table 1's column of missing texts."""
     return _table1("text")
@@ -209,8 +224,9 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, selection, own_cut, lengths, comparison, comparison_image, comparison_both),
-    *(uncompared, ranks, orders, thresholds, subsets, controls, alignment),
+    *(table2, gaps, changes, selection, own_cut, lengths, robustness),
+    *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
+    *(thresholds, subsets, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
 
