@@ -192,9 +192,9 @@ else:
     print("No multi-label task here.")
 
 # %%
-at_half = added.set_index(["dataset", "step", "subset"])
+at_half = {(row.dataset, row.step, row.subset): row for row in added.itertuples()}
 for row in own_cut.itertuples():
-    half = at_half.loc[(row.dataset, row.step, row.subset)]
+    half = at_half[row.dataset, row.step, row.subset]
     said = f"{row.step.replace(chr(10), ' ')}, {row.subset} samples"
     print(f"{row.dataset}, {said}: at 0.5 {in_words(half)}, own cut {in_words(row)}: {verdict(row)}.")
 
