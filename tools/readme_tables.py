@@ -85,6 +85,27 @@ def lengths() -> str:
     return _markdown(["task", "epochs at most", *(f"{subset} test samples" for subset in SUBSETS)], rows)
 
 
+def table2_own_cut() -> str:
+    """The steps of Table 2 on clipart-keywords, cut at 0.5 and where each run is best on validation samples."""
+    keys = ["step", "subset"]
+    half = _read("table2_differences", "05_ablations").query("dataset == 'clipart-keywords'").set_index(keys)
+    rows = [
+        [*key, _interval(half.loc[key], "+.3f"), _interval(row, "+.3f")]
+        for key, row in _read("table2_own_cut", "05_ablations").set_index(keys).iterrows()
+    ]
+    return _markdown(["difference", "subset", "cut at 0.5", "own cut"], rows)
+
+
+def rules() -> str:
+    """What each way of updating changes on all test samples at 70 %, against ordinary training and its reweighting."""
+    table = _read("controls", "05_ablations").set_index(["control", "minus", "dataset"])
+    rows = []
+    for control, minus in table.index.droplevel("dataset").unique():
+        cells = [_interval(table.loc[(control, minus, task)], "+.3f") for task in TASKS]
+        rows.append([f"{control} minus {minus}", *cells])
+    return _markdown(["difference", *(f"{task}, {METRICS[task]}" for task in TASKS)], rows)
+
+
 def robustness() -> str:
     """Alignment minus other ways to train, where the test lacks as much as training, and where it lacks 90 %."""
     tables = [_with_metrics(_read(f"{name}_differences", "07_robustness")) for name in ("rates", "shift")]
@@ -224,7 +245,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, selection, own_cut, lengths, robustness),
+    *(table2, gaps, changes, selection, own_cut, lengths, table2_own_cut, rules, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(thresholds, subsets, controls, alignment),
 )
