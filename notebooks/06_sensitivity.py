@@ -419,6 +419,43 @@ for row in own_cut.itertuples():
     print(f"{said}, own cut: alignment {verdict(row)} ({in_words(row)}).")
 
 # %% [markdown]
+# ### And what does the adapter cost, where it costs?
+#
+# In Table 2 (`05_ablations`) the adapter costs the *complete* samples of the multi-label task, and no others. Three
+# suspects. It may learn more *slowly*: then longer training helps. Joint training may *mislead* it, since most samples
+# are reconstructed: then it costs nothing where nothing is missing. Or it *overfits*, and learns its training samples
+# without learning what others share with them: then its training loss is no higher than without it, and its test score
+# is lower. Paired differences of complete test samples; loss is the mean of the epoch that is tested:
+
+
+# %%
+def tested_loss(runs):
+    """Training loss in the epoch whose weights are tested, mean over runs."""
+    return np.mean([run.history.loc[run.history["validation"].idxmax(), "loss"] for run in runs])
+
+
+# %%
+if "adapter" in study.grids:
+    adapter = study.run("adapter", outputs)
+    asked, cuts = [("retrieval only", "retrieval + adapter", "complete")], {"at 0.5": False, "own cut": True}
+    costs = [compare(adapter, asked, "method", own_cut=own).assign(cut=cut) for cut, own in cuts.items()]
+    costs = pd.concat(costs, ignore_index=True).assign(dataset=adapter.results[0].config.dataset)
+    for part, column in (("retrieval only", "loss_without"), ("retrieval + adapter", "loss_with")):
+        places = [{"missing_rate": row.missing_rate, "epochs": row.epochs} for row in costs.itertuples()]
+        costs[column] = [tested_loss(adapter.select(**place, method=part)) for place in places]
+    keep_table(costs, "adapter")
+    costs["case"] = [f"{row.missing_rate:.0%} missing, {row.epochs} epochs" for row in costs.itertuples()]
+    keep(sweeps.forest(costs, "case", "cut", "with minus without\nadapter, {metric}"), costs, "adapter")
+    print_runs("adapter")
+else:
+    print("No grid `adapter` here.")
+
+# %%
+for row in costs.itertuples() if "adapter" in study.grids else []:
+    print(f"{row.case}, {row.cut}: the adapter {verdict(row)} ({in_words(row)});", end=" ")
+    print(f"training loss {row.loss_without:.3f} without it, {row.loss_with:.3f} with it.")
+
+# %% [markdown]
 # ## Summary
 #
 # - A flat curve is a finding only beside the spread that chance makes. Section 4 prints both.
@@ -428,6 +465,8 @@ for row in own_cut.itertuples():
 # - The top of a test curve never promises less than tuning keeps. Section 4 counts how often it promises more.
 # - A difference between methods at a fixed number of epochs may be one of speed, and at a fixed threshold one of
 #   sureness. Section 6 tells them apart.
+# - A part may cost because it learns slowly, because others mislead it, or because it fits too well. Longer training,
+#   complete data and the training loss tell which.
 # - One knob at a time says nothing of knobs that work together.
 
 # %% [markdown]
