@@ -25,7 +25,7 @@
 #   left.
 # - **Leaves behind:** figures under `outputs/figures/`; curves and spreads under `outputs/tables/`.
 # - **Run time:** about a minute on two CPU cores or on a GPU machine once the runs are there. Training takes some
-#   minutes with the quick file and an hour and a half with the full one, most of it for the runs with an adapter.
+#   minutes with the quick file and about two hours with the full one, most of it for the runs with an adapter.
 # - **Before this:** `04_anga` (the knobs), `05_ablations` (what a fair reference is).
 
 # %% [markdown]
