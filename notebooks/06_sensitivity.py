@@ -446,7 +446,7 @@ if "adapter" in study.grids:
     keep_table(costs, "adapter")
     costs["case"] = [f"{row.missing_rate:.0%} missing, {row.epochs} epochs" for row in costs.itertuples()]
     keep(sweeps.forest(costs, "case", "cut", "with minus without\nadapter, {metric}"), costs, "adapter")
-    print_runs("adapter")
+    print(f"{study['adapter'].repeats}, 95 % intervals over missing tables and test samples")
 else:
     print("No grid `adapter` here.")
 
