@@ -76,8 +76,10 @@ def own_cut() -> str:
 
 
 def lengths() -> str:
-    """What alignment adds to group means at 70 %, by the epochs that training may take."""
+    """What alignment adds to group means at 70 %, by the epochs that training may take; with a threshold, both cuts."""
     table = _with_metrics(_read("epochs_differences", "06_sensitivity"))
+    own = _with_metrics(_read("epochs_own_cut", "06_sensitivity"))
+    table = pd.concat([table, own.assign(task=own["task"] + ", own cut")])
     rows = []
     for key, part in table.groupby(["task", "epochs"], sort=False):
         part = part.set_index("subset")
@@ -94,6 +96,29 @@ def table2_own_cut() -> str:
         for key, row in _read("table2_own_cut", "05_ablations").set_index(keys).iterrows()
     ]
     return _markdown(["difference", "subset", "cut at 0.5", "own cut"], rows)
+
+
+def adapter() -> str:
+    """What the adapter costs complete samples of clipart-keywords, and how closely it fits those it learns from."""
+    rows = []
+    for key, part in _read("adapter", "06_sensitivity").groupby(["missing_rate", "epochs"], sort=False):
+        part = part.set_index("cut")
+        differences = (_interval(part.loc[cut], "+.3f") for cut in ("at 0.5", "own cut"))
+        losses = (f"{part[column].iloc[0]:.3f}" for column in ("loss_without", "loss_with"))
+        rows.append([f"{key[0]:.0%}", key[1], *differences, *losses])
+    names = ["cut at 0.5", "own cut", "training loss without", "training loss with adapter"]
+    return _markdown(["texts missing", "epochs at most", *names], rows)
+
+
+def knobs() -> str:
+    """How far a knob moves the mean score, beside how far the draw of a run does and what noise alone would make."""
+    table = _with_metrics(_read("spreads", "06_sensitivity"))
+    spreads = ["values of the knob", "draws", "noise"]
+    rows = [
+        [row["task"], row["knob"], *(f"{row[name]:.4f}" for name in spreads), f"{row['p']:.3f}"]
+        for _, row in table.sort_values("task", kind="stable", ascending=False).iterrows()
+    ]
+    return _markdown(["task", "knob", *spreads, "p"], rows)
 
 
 def rules() -> str:
@@ -245,7 +270,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, selection, own_cut, lengths, table2_own_cut, rules, robustness),
+    *(table2, gaps, changes, selection, own_cut, lengths, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(thresholds, subsets, controls, alignment),
 )
