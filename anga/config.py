@@ -79,6 +79,8 @@ class Config:
     # --- optimisation
     epochs: int = _knob(20, low=1)
     train_subset: str = _knob("all", "all", "complete", "reconstructed")  # one subset alone: its upper bound
+    # steps of an epoch: those of one pass over train_subset, or as many as a pass over all training samples has
+    epoch_steps: str = _knob("own", "own", "all", identity="changed")
     # whose validation score chooses the epoch, and when to stop; null: those of train_subset
     select_on: str | None = _knob(None, "all", "complete", "reconstructed", identity="changed")
     batch_size: int = _knob(64, low=1)  # samples
@@ -100,6 +102,8 @@ class Config:
                 object.__setattr__(self, name, os.path.abspath(value))
         if self.select_on == self.train_subset:
             object.__setattr__(self, "select_on", None)
+        if self.train_subset == "all":
+            object.__setattr__(self, "epoch_steps", "own")  # which is the same there
         self._settle("use_retrieval", self.method in RETRIEVING)
         self._settle("use_adapter", self.method == "anga")
         self._settle("use_alignment", self.method == "anga")

@@ -1,8 +1,9 @@
 """Learning imbalance: what joint training loses against an upper bound, what selection explains, who leads the step.
 
-A subset's upper bound is the same model trained, and its best epoch selected, on that subset alone. The imbalance gap
-is the upper bound minus the joint score, on the subset's own test samples. The word "bound" is a promise: with few
-samples the subset alone may teach less than everything together, and the gap is then negative.
+A subset's upper bound is the same model trained, and its best epoch selected, on that subset alone, in as many steps as
+joint training makes (`epoch_steps: all`). The imbalance gap is the upper bound minus the joint score, on the subset's
+own test samples. The word "bound" is a promise: with few samples the subset alone may teach less than everything
+together, and the gap is then negative.
 """
 
 import itertools

@@ -28,6 +28,7 @@ class TrainingState:
         self.config, self.dataset, self.table = config, inputs.dataset, inputs.table
         self.identity = config.identity() + inputs.dataset.content_hash
         self.train_rows = inputs.training_rows(config.train_subset)
+        self.n_training = len(inputs.training_rows("all"))
         self.model, self.device = build_model(config, inputs), inputs.bank.device
         self.precision = pick_precision(config.precision, self.device)
         self.make_batch = inputs.batch_maker(with_pools=self.model.reads == "pools")
@@ -49,10 +50,12 @@ class TrainingState:
         """A fresh optimiser and schedule for what learns now; the second stage has the config's rows and epochs."""
         config, learned = self.config, list(self.model.learned(self.epoch).values())
         self.stage_rows, self.stage_epochs = self.train_rows, config.epochs
+        self.epoch_samples = self.n_training if config.epoch_steps == "all" else len(self.train_rows)
         if self.epoch < self.first_epoch:
             self.stage_epochs = self.first_epoch
             if self.model.pretrain_subset == "complete":
                 self.stage_rows = self.train_rows[self.table.complete[self.train_rows]]
+            self.epoch_samples = len(self.stage_rows)
         if not len(self.stage_rows):
             raise AngaError(
                 f"method: {config.method} first learns from complete samples, and no training sample is complete; "
@@ -65,7 +68,7 @@ class TrainingState:
 
     def _rate(self, step: int) -> float:
         """Linear warm-up over the first part of a stage's steps, then linear decay to zero."""
-        total = self.stage_epochs * math.ceil(len(self.stage_rows) / self.config.batch_size)
+        total = self.stage_epochs * math.ceil(self.epoch_samples / self.config.batch_size)
         rising = max(1.0, self.config.warmup * total)
         return min(1.0, (step + 1) / rising, (total - step) / max(1.0, total - rising))
 
@@ -76,7 +79,9 @@ class TrainingState:
 
     def batches(self):
         """Row numbers of one epoch's batches, in an order drawn from (train_seed, epoch)."""
-        order = np.random.default_rng([self.config.train_seed, self.epoch]).permutation(self.stage_rows)
+        generator = np.random.default_rng([self.config.train_seed, self.epoch])
+        passes = math.ceil(self.epoch_samples / len(self.stage_rows))
+        order = np.concatenate([generator.permutation(self.stage_rows) for _ in range(passes)])[: self.epoch_samples]
         for start in range(0, len(order), self.config.batch_size):
             yield order[start : start + self.config.batch_size]
 

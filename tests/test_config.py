@@ -45,6 +45,7 @@ OTHER = {
     "gradient_form": "loop",
     "epochs": 3,
     "train_subset": "complete",
+    "epoch_steps": "all",
     "select_on": "reconstructed",
     "batch_size": 8,
     "learning_rate": 0.1,
@@ -57,6 +58,7 @@ OTHER = {
 }
 OTHER |= {"compile_layers": True, "method": "vilt", "method_options": (("form", "attention"),)}
 NEEDED = {"method": {"use_adapter": False}, "use_retrieval": {"use_adapter": False}}  # what a value needs beside it
+NEEDED |= {"epoch_steps": {"train_subset": "complete"}}
 WHERE = {"root", "device"}  # where a run happens, not what it computes
 
 
@@ -197,6 +199,7 @@ def test_wrong_types_are_named(knob, value):
         ("train_seed", -1),
         ("max_text_length", 3),
         ("missing_type", "audio"),
+        ("epoch_steps", "some"),
         ("memory_bank", "half"),
         ("classifier", "mlp"),
         ("plain_update", "sum"),

@@ -495,6 +495,24 @@ def test_an_upper_bound_trains_and_selects_on_its_subset_alone(world, subset, wa
     assert result.score(subset, "validation") == scores.max()
 
 
+def test_an_upper_bound_may_make_as_many_steps_as_joint_training(binary_world, watch):
+    knobs = {"use_alignment": False, "use_adapter": False, "epochs": 3, "missing_rate": 0.7}
+    bound = tiny_config(**knobs, train_subset="complete", epoch_steps="all")
+    inputs, steps = binary_world.inputs(bound), watch("log_step")
+    train(bound, progress=False, inputs=inputs)
+    assert len(steps) == 3 * STEPS
+    subset = inputs.training_rows("complete")
+    for epoch in range(3):
+        batches = [arguments[0] for _, arguments, _ in steps[epoch * STEPS : (epoch + 1) * STEPS]]
+        assert [len(rows) for rows in batches] == [len(r) for r in batches_of(binary_world, epoch, **knobs)]
+        seen, times = np.unique(np.concatenate(batches), return_counts=True)
+        assert seen.tolist() == subset.tolist() and times.max() - times.min() <= 1, "whole passes, but for the last"
+    state = TrainingState(bound, inputs)
+    joint = TrainingState(tiny_config(**knobs), inputs)
+    assert [state._rate(i) for i in range(3 * STEPS)] == [joint._rate(i) for i in range(3 * STEPS)]
+    assert tiny_config(**knobs, epoch_steps="all") == tiny_config(**knobs), "with all samples it is what happens anyway"
+
+
 def test_joint_training_may_choose_its_epoch_as_an_upper_bound_does(binary_world):
     knobs = {"use_alignment": False, "use_adapter": False, "epochs": 6, "patience": 6}
     plain, other = fit(binary_world, **knobs), fit(binary_world, **knobs, select_on="complete")
