@@ -109,7 +109,9 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _best_epoch(result) -> int:
-    return int(result.history["validation"].idxmax()) + 1
+    """Counted from 1 after a first stage, whose epochs are not validated."""
+    validation = result.history["validation"]
+    return int(validation.idxmax()) + 1 - int(validation.isna().sum())
 
 
 def _knobs(pairs: list[str]) -> dict:

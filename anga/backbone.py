@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anga.checkpoints import EMBEDDED, content_hash, embedded_folder, hub_folder
+from anga.checkpoints import EMBEDDED, checkpoint_hash, embedded_folder, hub_folder
 from anga.errors import AngaError
 from anga.layer import apply_layer, rows_to_pack
 from anga.stem import load_hybrid
@@ -100,7 +100,7 @@ class Backbone(nn.Module):
         vilt, weights = _load_vilt(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         image_processor = ViltImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        return cls(vilt, tokenizer, image_processor, name, content_hash(weights))
+        return cls(vilt, tokenizer, image_processor, name, checkpoint_hash(name, weights))
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode, whatever a surrounding model is told: the backbone is frozen."""

@@ -13,6 +13,7 @@ from anga.errors import AngaError
 
 EMBEDDED = ("mini-vilt", "mini-clip")
 HUB_SECONDS = 5
+DECIDING = (".safetensors", ".bin", ".pt", ".json", ".txt", ".model")  # files of a checkpoint's folder
 
 
 def embedded_folder(name: str) -> Path:
@@ -56,6 +57,17 @@ def write_manifest(folder: Path, names: list[str]) -> None:
 def content_hash(paths: list[Path]) -> str:
     """One SHA-256 over several files, in the given order."""
     return hashlib.sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()
+
+
+def checkpoint_hash(name: str, weights: list[Path]) -> str:
+    """One SHA-256 over all that decides what a checkpoint computes.
+
+    For a folder of one's own these are weights, configuration, preprocessing and vocabulary; elsewhere the weights say
+    it all, since the other files are verified (embedded ones) or belong to the name (a hub's).
+    """
+    if name in EMBEDDED or not Path(name).is_dir():
+        return content_hash(weights)
+    return content_hash(sorted(path for path in Path(name).iterdir() if path.suffix in DECIDING))
 
 
 def hub_folder(

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.metrics import average_precision_score
 
 from anga.backbone import Backbone
@@ -42,7 +43,8 @@ def original(dataset: str) -> str | None:
 def learnable_parameters(config: Config, backbone: Backbone, n_classes: int) -> int:
     """How many numbers a config's method learns, in all its stages together."""
     build = AngaModel if config.method == "anga" else build_baseline
-    return sum(p.numel() for p in build(config, backbone, n_classes).trainable().values())
+    with torch.random.fork_rng(devices=[]):
+        return sum(p.numel() for p in build(config, backbone, n_classes).trainable().values())
 
 
 @dataclass(frozen=True)

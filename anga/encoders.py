@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anga.checkpoints import content_hash, embedded_folder, hub_folder
+from anga.checkpoints import checkpoint_hash, content_hash, embedded_folder, hub_folder
 from anga.errors import AngaError
 from anga.stem import block_size
 
@@ -150,7 +150,7 @@ def _load_folder(folder: Path, name: str, device: str) -> ClipEncoder:
     weights = _weights(folder)
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    return ClipEncoder(model, preprocess, tokenizer, name, content_hash([weights]), device)
+    return ClipEncoder(model, preprocess, tokenizer, name, checkpoint_hash(name, [weights]), device)
 
 
 def _load_hub(name: str, device: str) -> ClipEncoder:

@@ -114,11 +114,12 @@ def draw_table(config: Config, dataset: Dataset) -> MissingTable:
 
 def retrieve(config: Config, dataset: Dataset, table: MissingTable, cache: Path) -> Neighbours:
     """The neighbours of every sample under the config's memory bank (Eq. 3)."""
-    text, image = embed_dataset(dataset, config.clip, cache, str(pick_device(config.device)))
+    device = pick_device(config.device)
+    text, image = embed_dataset(dataset, config.clip, cache, str(device))
     train_rows = dataset.rows("train")
     observed = config.memory_bank == "observed"
     bank = MemoryBank.observed(train_rows, table) if observed else MemoryBank.full(train_rows)
-    return Retriever(text, image, bank, dataset.ids).neighbours(table, config.top_k)
+    return Retriever(text, image, bank, dataset.ids, device=device).neighbours(table, config.top_k)
 
 
 def pick_device(name: str) -> torch.device:

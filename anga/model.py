@@ -62,6 +62,6 @@ def build_model(config: Config, inputs: Inputs) -> Method:
     n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
     build = AngaModel if config.method == "anga" else build_baseline
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train_seed)
+        torch.random.default_generator.manual_seed(config.train_seed)  # the CPU's, where the model is made
         model = build(config, inputs.backbone, n_classes)
     return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training

@@ -64,11 +64,20 @@ class Retriever:
         bank: the rows that may be retrieved.
         ids: `[N]`, a sample's identity; entries with the query's own id are excluded.
         backend: "faiss", "torch", or "auto" (FAISS where it is installed). Both are exact.
+        device: where to search. FAISS without support for GPUs searches on the CPU.
     """
 
-    def __init__(self, text_embeddings, image_embeddings, bank: MemoryBank, ids: np.ndarray, backend: str = "auto"):
+    def __init__(
+        self,
+        text_embeddings,
+        image_embeddings,
+        bank: MemoryBank,
+        ids: np.ndarray,
+        backend: str = "auto",
+        device="cpu",
+    ):
         self.embeddings = {"text": text_embeddings, "image": image_embeddings}
-        self.bank, self.ids, self.backend = bank, np.asarray(ids), backend
+        self.bank, self.ids, self.backend, self.device = bank, np.asarray(ids), backend, device
 
     def neighbours(self, table: MissingTable, top_k: int) -> Neighbours:
         """The K neighbours of every sample, queried by what the table leaves of it."""
@@ -104,7 +113,7 @@ class Retriever:
                 f"that can lend what a {modality} query lacks; lower top_k or missing_rate, or use memory_bank: full."
             )
         vectors = self.embeddings[modality]
-        similarity, index = top_similar(vectors[donors], vectors[queries], top_k + own, self.backend)
+        similarity, index = top_similar(vectors[donors], vectors[queries], top_k + own, self.backend, self.device)
         rows = donors[index]
         keep = _first_k_others(self.ids[rows] == self.ids[queries][:, None], top_k)
         return np.take_along_axis(rows, keep, 1), np.take_along_axis(similarity, keep, 1)
@@ -115,18 +124,18 @@ def _first_k_others(is_self: np.ndarray, top_k: int) -> np.ndarray:
     return np.argsort(is_self, axis=1, kind="stable")[:, :top_k]
 
 
-def top_similar(bank: np.ndarray, queries: np.ndarray, k: int, backend: str = "auto"):
+def top_similar(bank: np.ndarray, queries: np.ndarray, k: int, backend: str = "auto", device="cpu"):
     """Exact inner-product search: similarities `[Q, k]` (descending) and bank positions `[Q, k]`."""
-    bank = np.ascontiguousarray(bank, np.float32)
+    bank, device = np.ascontiguousarray(bank, np.float32), torch.device(device)
     queries = np.ascontiguousarray(queries, np.float32)
-    index = None if backend == "torch" else _faiss_index(bank, required=backend == "faiss")
-    search = _torch_search(bank) if index is None else index.search
+    index = None if backend == "torch" else _faiss_index(bank, device, required=backend == "faiss")
+    search = _torch_search(bank, device) if index is None else index.search
     parts = [search(queries[i : i + BLOCK], k) for i in range(0, len(queries), BLOCK)]
     return np.concatenate([s for s, _ in parts]), np.concatenate([i for _, i in parts]).astype(np.int64)
 
 
-def _faiss_index(bank: np.ndarray, required: bool):
-    """A flat inner-product index, on the GPUs that FAISS sees; None where FAISS is not installed."""
+def _faiss_index(bank: np.ndarray, device: torch.device, required: bool):
+    """A flat inner-product index, on the device if FAISS can use it; None where FAISS is not installed."""
     try:
         import faiss
     except ImportError:
@@ -136,14 +145,13 @@ def _faiss_index(bank: np.ndarray, required: bool):
             ) from None
         return None
     index = faiss.IndexFlatIP(bank.shape[1])
-    if getattr(faiss, "get_num_gpus", lambda: 0)():
-        index = faiss.index_cpu_to_all_gpus(index)
+    if device.type == "cuda" and getattr(faiss, "get_num_gpus", lambda: 0)():
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
     index.add(bank)
     return index
 
 
-def _torch_search(bank: np.ndarray):
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _torch_search(bank: np.ndarray, device: torch.device):
     keys = torch.from_numpy(bank).to(device).T
 
     def search(queries: np.ndarray, k: int):

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from anga.baselines import check_method
-from anga.checkpoints import EMBEDDED, content_hash, embedded_folder
+from anga.checkpoints import EMBEDDED, checkpoint_hash, embedded_folder
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import Inputs, load_config_dataset, pick_device, pick_precision
@@ -73,10 +73,10 @@ def run_folder(config: Config, outputs: str | Path) -> tuple[Path, str]:
 
 
 def _checkpoint_key(name: str) -> str:
-    """A hash of the weights where they are at hand; a hub's checkpoints are known by their name."""
+    """A hash of its files where they are at hand; a hub's checkpoints are known by their name."""
     folder = embedded_folder(name) if name in EMBEDDED else Path(name)
     weights = sorted(path for kind in WEIGHTS for path in folder.glob(kind))
-    return content_hash(weights) if folder.is_dir() else name
+    return checkpoint_hash(name, weights) if folder.is_dir() else name
 
 
 def provenance(config: Config | None = None, data_hash: str | None = None) -> dict:

@@ -110,8 +110,9 @@ def paired_difference(
 
     Runs are paired: the i-th of both lists share their missing table and their seeds. NaN without samples.
     """
-    for a, b in zip(first, second, strict=True):
-        if not np.array_equal(_test_part(a, subset)["row"], _test_part(b, subset)["row"]):
+    for pair in zip(first, second, strict=True):
+        one, other = (_test_part(result, "all")[["row", "has_text", "has_image"]].to_numpy() for result in pair)
+        if not np.array_equal(one, other):
             raise AngaError(
                 "paired_difference: a pair of runs has different missing tables; pair runs of one mask_seed."
             )

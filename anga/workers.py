@@ -155,8 +155,8 @@ def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report:
             try:
                 while waiting or running:
                     while waiting and free:
-                        group, device = waiting.pop(0), free.pop()
-                        running[pool.submit(train_group, group, outputs, device)] = (group, device)
+                        future = pool.submit(train_group, waiting[0], outputs, free[-1])  # raises if a worker died
+                        running[future] = (waiting.pop(0), free.pop())
                     done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                     for future in done:
                         failures |= future.result()

@@ -40,9 +40,10 @@ def make_variants(n: int, n_queries: int) -> dict[str, Callable[[], np.ndarray]]
     """Name -> one search for `n_queries` of n samples among all n, the queries themselves excluded."""
     vectors, rows = embeddings(n), np.arange(n)
     queries = rows[:n_queries]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def search(backend: str) -> np.ndarray:
-        retriever = Retriever(vectors, vectors, MemoryBank.full(rows), rows, backend)
+        retriever = Retriever(vectors, vectors, MemoryBank.full(rows), rows, backend, device)
         return retriever.search("text", queries, rows, TOP_K)[0]
 
     variants = {BASELINE: lambda: brute_force(vectors, queries), "torch": lambda: search("torch")}

@@ -43,6 +43,12 @@ def test_run_prints_the_scores_of_every_subset_and_trains_once(params, tmp_path,
     assert call(params, tmp_path) == 0 and capsys.readouterr().out == printed
 
 
+def test_the_best_epoch_is_counted_after_a_first_stage(params, tmp_path, capsys):
+    options = ["--set", "method=corrkd", "--set", "use_adapter=false", "--set", "use_retrieval=false"]
+    assert call(params, tmp_path, *options, "--set", "use_alignment=false") == 0
+    assert "best epoch 1 of 1" in capsys.readouterr().out
+
+
 def test_set_changes_single_knobs(params, tmp_path):
     assert call(params, tmp_path, "--set", "top_k=2", "--set", "learning_rate=1e-3", "--set", "root=null") == 0
     changed = tiny_config(epochs=1, top_k=2, learning_rate=1e-3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import f1_score
 from tiny_world import make_dataset, tiny_config
 
@@ -270,5 +271,7 @@ def test_our_rows_stand_beside_the_papers_of_the_same_kind_and_only_the_same_dat
 def test_learnable_parameters_are_those_that_a_model_trains(binary_world, knobs):
     d = binary_world.backbone.dim
     head = d * (d + 1) + 2 * (d + 1)
+    before = torch.get_rng_state()
     count = learnable_parameters(tiny_config(**knobs), binary_world.backbone, 2)
+    assert torch.equal(torch.get_rng_state(), before), "counting draws nothing from the global generator"
     assert count > head if not knobs else count == head

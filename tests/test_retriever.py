@@ -149,6 +149,17 @@ def test_a_bank_without_donors_is_refused(dataset, missing_type):
         Retriever(*random_embeddings(90, 1), bank, dataset.ids).neighbours(table, 1)
 
 
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+def test_a_search_on_the_cpu_leaves_gpus_alone(monkeypatch, backend):
+    bank, queries = random_embeddings(30, 0)
+    expected = top_similar(bank, queries, 3, backend)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("faiss.get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr("faiss.StandardGpuResources", lambda: pytest.fail("asked for a GPU"), raising=False)
+    for found, wanted in zip(top_similar(bank, queries, 3, backend), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_without_faiss_torch_answers_and_asking_for_faiss_is_refused(monkeypatch):
     bank, queries = random_embeddings(30, 0)
     expected = top_similar(bank, queries, 3, "faiss")

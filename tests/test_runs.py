@@ -82,8 +82,10 @@ def test_other_data_under_the_same_name_is_another_run(binary_world, changed, tm
     assert before[0] != after[0] and before[1] != after[1]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "clip.pt"])
-def test_other_weights_under_the_same_name_are_another_run(here, tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin", "clip.pt", "preprocessor_config.json", "vocab.txt"]
+)
+def test_other_files_of_a_checkpoint_under_the_same_name_are_another_run(here, tmp_path, name):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     found = set()

@@ -198,9 +198,10 @@ def test_pairing_sees_through_the_noise_that_both_runs_share(dataset):
     assert widths[0] < widths[1] / 3
 
 
-def test_runs_on_different_missing_tables_are_no_pair(dataset):
+@pytest.mark.parametrize("subset", ["all", "complete", "reconstructed"])
+def test_runs_on_different_missing_tables_are_no_pair(dataset, subset):
     with pytest.raises(AngaError, match="mask_seed"):
-        paired_difference([result(dataset, 1, seed=0)], [result(dataset, 1, seed=1)], dataset, "complete")
+        paired_difference([result(dataset, 1, seed=0)], [result(dataset, 1, seed=1)], dataset, subset)
 
 
 @pytest.mark.filterwarnings("error")

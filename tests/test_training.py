@@ -315,13 +315,14 @@ def test_an_epoch_sees_every_training_sample_once_and_no_other(binary_world, wat
         np.testing.assert_array_equal(np.sort(rows), binary_world.dataset.rows("train"))
 
 
-def test_training_leaves_the_global_random_states_alone(binary_world):
+def test_training_leaves_the_global_random_states_alone(binary_world, monkeypatch):
     torch.manual_seed(3)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPUs' generators were reseeded"))
     np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = fit(binary_world)
     assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
-    torch.manual_seed(4)
+    torch.random.default_generator.manual_seed(4)
     assert_same(fit(binary_world), first)
 
 

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pandas as pd
@@ -181,6 +183,20 @@ def test_a_worker_that_is_killed_fails_its_run_and_no_other(here, tmp_path, monk
     assert "worker process died" in str(caught.value)
     finished = [run_folder(config, tmp_path)[0].exists() for config in configs]
     assert finished == [config.train_seed != 3 for config in configs]
+
+
+def test_a_pool_that_breaks_between_two_runs_loses_neither(here, tmp_path, monkeypatch):
+    submit, calls = ProcessPoolExecutor.submit, []
+
+    def broken_at_first(pool, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise BrokenProcessPool("a worker died while the next group was handed over")
+        return submit(pool, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", broken_at_first)
+    configs = [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5, 0.6)]
+    assert [result.config.with_(device="cpu") for result in quiet(configs, tmp_path, 2)] == configs
 
 
 def test_two_studies_at_once_on_one_folder_train_every_run_once(here, tmp_path, monkeypatch):
