@@ -105,7 +105,8 @@ def _config(options: argparse.Namespace) -> Config:
         first = Params.from_yaml(options.params).configs()[0]
         knobs = {name: value for name, value in knobs.items() if name not in ("mask_seeds", "train_seeds")}
         knobs |= {"mask_seed": first.mask_seed, "train_seed": first.train_seed}
-    return Config.from_dict({**knobs, **_knobs(options.set)}, source=options.params or "--set")
+    source = " and ".join(filter(None, [options.params, options.set and "--set"]))
+    return Config.from_dict({**knobs, **_knobs(options.set)}, source)
 
 
 def _best_epoch(result) -> int:

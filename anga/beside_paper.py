@@ -62,10 +62,10 @@ def _row(number, configs: list[Config], outputs: str | Path) -> dict:
     ours = dict(zip(("ours", "low", "high"), ends, strict=True))
     known = {"table": number.table, "row": number.row, "dataset": number.dataset, "missing_type": number.missing_type}
     known |= {"paper": number.percent, **ours, "difference": ours["ours"] - number.percent}
-    return known | {"runs": len(scores), "differs": ", ".join(_differing(configs[0]))}
+    return known | {"runs": len(scores), "differs": ", ".join(_differing(configs))}
 
 
-def _differing(config: Config) -> list[str]:
-    """Settings that the paper states and this config has otherwise."""
-    values = {name: getattr(config, name) for name in STATED}
-    return [f"{name} {value}, not {STATED[name]}" for name, value in values.items() if value != STATED[name]]
+def _differing(configs: list[Config]) -> list[str]:
+    """Settings that the paper states and some of these configs have otherwise."""
+    values = [(name, getattr(config, name)) for name in STATED for config in configs]
+    return [f"{name} {value}, not {STATED[name]}" for name, value in dict.fromkeys(values) if value != STATED[name]]

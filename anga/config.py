@@ -115,15 +115,22 @@ class Config:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str = "the given values") -> "Config":
-        """A config from a mapping; an unknown key raises, with the nearest knob where one is near."""
+    def from_dict(cls, values: dict[str, Any], source: str | None = None) -> "Config":
+        """A config from a mapping; an unknown key raises, with the nearest knob where one is near.
+
+        What is raised begins with the source, such as a file's path, where one is given.
+        """
+        where = f"{source}: " if source else ""
         known = sorted(knob.name for knob in fields(cls))
         for key in map(str, values):
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f" (did you mean {near[0]}?)" if near else ""
-                raise AngaError(f"{source}: unknown key {key}{hint}; known keys are {', '.join(known)}.")
-        return cls(**values)
+                raise AngaError(f"{where}unknown key {key}{hint}; known keys are {', '.join(known)}.")
+        try:
+            return cls(**values)
+        except AngaError as error:
+            raise AngaError(f"{where}{error}") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Config":

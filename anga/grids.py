@@ -1,7 +1,7 @@
 """Grids of runs: a YAML file of knobs, axes and seeds in, one table of finished runs out."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from anga.workers import run_all
 
 SUBSETS = ("all", "complete", "reconstructed")
 SEEDS = ("mask_seeds", "train_seeds")
+ROWS = {"method", "part"}  # the axes that can list the rows of a table of the paper
 FILE_KEYS = {"knobs", "grids", *SEEDS}
 GRID_KEYS = {"knobs", "axes", "paper", *SEEDS}
 
@@ -75,6 +76,8 @@ class GridFile:
             knobs: {use_adapter: false}        # optional, as are seeds of the grid's own
             paper: Table 1                     # optional: its rows are repeated here
 
+    The knobs of a label come before the grid's, and those before the file's; two axes never set the same knob.
+
     Raises:
         AngaError: one message with all that is wrong in the file.
     """
@@ -87,8 +90,9 @@ class GridFile:
         grids = values.get("grids")
         if not isinstance(grids, dict) or not grids:
             complaints, grids = [*complaints, "grids: expected a mapping of at least one name to axes"], {}
-        shared = {key: values[key] for key in ("knobs", *SEEDS) if key in values}
-        self.grids = {name: _expand(name, shared, grid, complaints) for name, grid in grids.items()}
+        knobs = _knobs("knobs", values.get("knobs", {}), complaints)
+        seeds = {key: values[key] for key in SEEDS if key in values}
+        self.grids = {name: _expand(name, knobs, seeds, grid, complaints) for name, grid in grids.items()}
         if complaints:
             raise AngaError(f"{path}: " + "\n  ".join(dict.fromkeys(complaints)))
 
@@ -123,7 +127,7 @@ class GridFile:
         return GridRuns(grid, run_all(grid.configs, outputs, progress, what=f"{self.name}: {name}"))
 
 
-def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
+def _expand(name: str, knobs: dict, seeds: dict, grid: dict, complaints: list[str]) -> Grid:
     """All configs of one grid; what is wrong is noted in `complaints` and left out."""
     if not isinstance(grid, dict) or not isinstance(grid.get("axes"), dict) or not grid["axes"]:
         complaints.append(f"{name}: expected axes, a mapping of at least one axis")
@@ -132,16 +136,17 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
         f"{name}: unknown key {k}; known keys are {', '.join(sorted(GRID_KEYS))}" for k in grid.keys() - GRID_KEYS
     ]
     axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
+    _check_axes(name, axes, complaints)
     _check_paper(name, grid.get("paper"), axes, complaints)
-    seeds = seed_pairs(name, *(grid.get(key, shared.get(key, [0])) for key in SEEDS), complaints)
-    base = {**shared.get("knobs", {}), **grid.get("knobs", {})}
+    pairs = seed_pairs(name, *(grid.get(key, seeds.get(key, [0])) for key in SEEDS), complaints)
+    base = knobs | _knobs(f"{name}: knobs", grid.get("knobs", {}), complaints)
     rows, configs = [], []
     for point in itertools.product(*(labels.items() for labels in axes.values())):
         labels = dict(zip(axes, (label for label, _ in point), strict=True))
-        knobs = base | {key: value for _, chosen in point for key, value in chosen.items()}
-        for mask_seed, train_seed in seeds:
+        chosen = base | {key: value for _, own in point for key, value in own.items()}
+        for mask_seed, train_seed in pairs:
             config = _config(
-                f"{name} at {labels}", {**knobs, "mask_seed": mask_seed, "train_seed": train_seed}, complaints
+                f"{name} at {labels}", {**chosen, "mask_seed": mask_seed, "train_seed": train_seed}, complaints
             )
             if config is not None:
                 rows.append({**labels, "mask_seed": mask_seed, "train_seed": train_seed})
@@ -150,15 +155,47 @@ def _expand(name: str, shared: dict, grid: dict, complaints: list[str]) -> Grid:
     return Grid(name, labels, pd.DataFrame(rows), configs, grid.get("paper"))
 
 
+def _knobs(where: str, knobs, complaints: list[str]) -> dict:
+    """The knobs of a file or grid, none if they are no mapping."""
+    if not isinstance(knobs, dict):
+        complaints.append(f"{where}: expected a mapping of knobs to values such as {{epochs: 20}}, not {knobs!r}")
+        return {}
+    _refuse_seeds(where, knobs, complaints)
+    return knobs
+
+
+def _refuse_seeds(where: str, knobs: Collection, complaints: list[str]) -> None:
+    """A seed is no knob of a grid: the pairs of seeds would replace it."""
+    for key in SEEDS:
+        if (seed := key.removesuffix("s")) in knobs:
+            complaints.append(f"{where}: use {key}: [...] (a list of the grid or the file), not {seed}")
+
+
+def _check_axes(name: str, axes: dict[str, dict], complaints: list[str]) -> None:
+    """No axis sets a seed, or a knob of another axis: that one's label would not say what was trained."""
+    knobs = {axis: set().union(*labels.values()) for axis, labels in axes.items()}
+    for axis in axes:
+        _refuse_seeds(f"{name}: axis {axis}", {axis, *knobs[axis]}, complaints)
+    for first, second in itertools.combinations(axes, 2):
+        both = ", ".join(sorted(map(str, knobs[first] & knobs[second])))
+        if both:
+            complaints.append(f"{name}: axes {first} and {second} both set {both}; leave it to one of them")
+
+
 def _check_paper(name: str, table: str | None, axes: dict, complaints: list[str]) -> None:
-    """A grid that repeats a table of the paper names one that is known, and lists its rows."""
+    """A grid that repeats a table of the paper names one that is known, lists its rows, and has one point for each."""
     if table is None:
         return
-    known = set(published()["table"])
+    known = sorted(set(published()["table"]))
     if table not in known:
-        complaints.append(f"{name}: paper must be one of {', '.join(sorted(known))}, not {table!r}")
-    if not {"method", "part"} & axes.keys():
-        complaints.append(f"{name}: paper needs an axis method or part with the rows of {table}")
+        complaints.append(f"{name}: paper must be one of {', '.join(known)}, not {table!r}")
+    if len(ROWS & axes.keys()) != 1:
+        complaints.append(f"{name}: paper needs one axis method or part with the rows of {table}")
+    others = [str(axis) for axis in axes if axis not in ROWS | {"dataset", "missing_type"}]
+    if others:
+        complaints.append(
+            f"{name}: paper allows the axes dataset and missing_type beside the rows, not {', '.join(others)}"
+        )
 
 
 def _labels(grid: str, axis: str, values, complaints: list[str]) -> dict:
@@ -189,12 +226,11 @@ def _seeds(where: str, key: str, values, complaints: list[str]) -> list[int]:
 
 def _config(where: str, knobs: dict, complaints: list[str]) -> Config | None:
     try:
-        config = Config.from_dict(knobs, source=where)
+        config = Config.from_dict(knobs)
         check_method(config)
         return config
     except AngaError as error:
-        text = str(error).rstrip(".")
-        complaints.append(text if text.startswith(where) else f"{where}: {text}")
+        complaints.append(f"{where}: {str(error).rstrip('.')}")
     return None
 
 

@@ -142,6 +142,19 @@ def test_unknown_keys_are_named_with_their_source(write, knob):
         Config().with_(**{knob: 1})
 
 
+@pytest.mark.parametrize("line", ["top_k: 0", "epochs: many", "use_retrieval: false", "topk: 3"])
+def test_a_files_mistake_is_named_with_its_path_once(write, line):
+    path = write(line)
+    for read in (Config.from_yaml, Params.from_yaml):
+        with pytest.raises(AngaError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ") and str(caught.value).count(str(path)) == 1
+    for make in (Config.from_dict, lambda knobs: Config().with_(**knobs)):
+        with pytest.raises(AngaError) as bare:
+            make(yaml.safe_load(line))
+        assert str(caught.value) == f"{path}: {bare.value}"
+
+
 def test_a_misspelt_key_brings_the_nearest_one_to_mind():
     with pytest.raises(AngaError, match="did you mean missing_rate"):
         Config().with_(mising_rate=0.5)
@@ -325,9 +338,12 @@ def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):
     write("top_k: 3", "b.yaml")
     write("top_k: 4", "a.yaml")
     assert [params.config.top_k for params in ParameterSet.read(tmp_path).tasks] == [4, 3]
-    write("top_k: none", "c.yaml")
-    with pytest.raises(AngaError, match="top_k"):
+    bad = [write("top_k: none", "c.yaml"), write("method: none", "d.yaml"), write("epochs: 0", "e.yaml")]
+    with pytest.raises(AngaError) as caught:
         ParameterSet.read(tmp_path)
+    starts = [f"{path}: {knob}: " for path, knob in zip(bad, ("top_k", "method", "epochs"), strict=True)]
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True)), lines
 
 
 def test_a_root_in_a_file_is_taken_from_the_files_own_folder(write, tmp_path, monkeypatch):

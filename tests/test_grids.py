@@ -110,6 +110,46 @@ def test_a_file_without_grids_is_refused(write, grids):
         GridFile.from_yaml(write({"grids": grids}))
 
 
+def complaints(values: dict) -> str:
+    """All that is said about a file with these values."""
+    with pytest.raises(AngaError) as caught:
+        GridFile("set/03_question.yaml", values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("seed", ["mask_seed", "train_seed"])
+def test_a_seed_among_knobs_or_axes_is_pointed_to_the_list(seed):
+    axes = {seed: [1, 2], "training": {"joint": {seed: 4}, "aligned": {}}}
+    said = complaints({"knobs": {seed: 3}, "grids": {"rates": {"axes": axes, "knobs": {seed: 5}}}})
+    for where in ("set/03_question.yaml: knobs", "rates: knobs", f"rates: axis {seed}", "rates: axis training"):
+        assert f"{where}: use {seed}s: [...] (a list of the grid or the file), not {seed}" in said
+    assert f"axes {seed} and training both set {seed}" in said
+    assert f"axis {seed}: use" in complaints({"grids": {"g": {"axes": {seed: {"low": {"top_k": 1}}}}}})
+
+
+def test_two_axes_that_set_the_same_knob_are_named():
+    axes = {"missing_rate": [0.1], "training": {"a": {}, "b": {"missing_rate": 0.5, "top_k": 2}}, "top_k": [3]}
+    said = complaints({"grids": {"rates": {"axes": axes}, "fine": {"axes": AXES}}})
+    assert "rates: axes missing_rate and training both set missing_rate;" in said
+    assert "rates: axes training and top_k both set top_k;" in said
+    assert "missing_rate and top_k" not in said and "fine" not in said
+
+
+@pytest.mark.parametrize("knobs", [None, [1], 3, "top_k"])
+def test_knobs_that_are_no_mapping_are_named_with_all_other_mistakes(knobs):
+    said = complaints({"knobs": knobs, "grids": {"rates": {"axes": AXES, "knobs": knobs, "size": 1}}})
+    for where in ("set/03_question.yaml: knobs", "rates: knobs"):
+        assert f"{where}: expected a mapping of knobs to values such as {{epochs: 20}}, not {knobs!r}" in said
+    assert "rates: unknown key size" in said
+
+
+@pytest.mark.parametrize("knobs", [{"top_k": 0}, {"topk": 1}, {"method": "none"}])
+def test_a_points_mistake_is_said_once(knobs):
+    said = complaints({"mask_seeds": [0, 1], "grids": {"rates": {"axes": {"training": {"x": knobs}}}}})
+    assert said.startswith("set/03_question.yaml: rates at {'training': 'x'}: ")
+    assert said.count("rates at") == said.count("question.yaml") == 1 and "\n" not in said
+
+
 @pytest.fixture
 def runs(binary_world, write, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that workers read the tiny world too

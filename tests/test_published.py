@@ -67,11 +67,29 @@ def test_the_report_prints_them(study, binary_world, tmp_path):
     assert list(written["paper"]) == [59.38, 64.63]
 
 
+def test_settings_of_all_runs_behind_a_row_are_compared(study, binary_world, tmp_path):
+    (path,) = (tmp_path / "params").iterdir()
+    values = yaml.safe_load(path.read_text())
+    both = {"whole": {"dataset": "hatememes"}, "fewer": {"dataset": "hatememes", "missing_rate": 0.1}}
+    values["grids"]["table2"]["axes"]["dataset"] = both
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    with binary_world.replaced():
+        table = beside_paper(ParameterSet.read(path.parent), tmp_path)
+    differs = "backbone tiny, not dandelin/vilt-b32-mlm, missing_rate 0.1, not 0.7, batch_size 16, not 64"
+    assert list(table["differs"]) == [differs] * 2
+
+
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
         ({"paper": "Table 3", "axes": {"part": PARTS}}, "Table 1, Table 2"),
-        ({"paper": "Table 2", "axes": {"top_k": [1]}}, "axis method or part"),
+        ({"paper": ["Table 1"], "axes": {"part": PARTS}}, r"Table 1, Table 2, not \['Table 1'\]"),
+        ({"paper": "Table 2", "axes": {"top_k": [1]}}, "one axis method or part"),
+        ({"paper": "Table 2", "axes": {"part": PARTS, "method": {"ANGA": {}}}}, "one axis method or part"),
+        (
+            {"paper": "Table 2", "axes": {"part": PARTS, "missing_rate": [0.7, 0.1], "top_k": [1]}},
+            "table: paper allows the axes dataset and missing_type beside the rows, not missing_rate, top_k",
+        ),
     ],
 )
 def test_a_grid_that_repeats_no_known_table_is_refused_on_reading(grid, said):
