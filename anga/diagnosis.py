@@ -119,11 +119,18 @@ def relative_error(made: np.ndarray, true: np.ndarray, mean: np.ndarray) -> np.n
 def reconstruction_errors(inputs: Inputs, split: str = "test", seed: int = 0, sources=SOURCES) -> pd.DataFrame:
     """How far each reconstruction of a split lies from the truth, and how far simpler guesses would.
 
+    Errors are relative to the mean of the observed bank's donors (`donor_rows`), whichever bank was used, so that those
+    of two banks compare; guesses draw on these donors, so beside a bank that lends more they have no place.
+
     Returns:
         One row per sample that lacks a modality and per source of tokens: row, modality (the lost one),
         source, error (see `relative_error`). "random donors" pools as many as retrieval does; "nearest by the
         truth" retrieves by the lost tokens themselves, which nobody has: the best that K donors of this bank can do.
+
+    Raises:
+        AngaError: nothing was retrieved, or a guess was asked for beside a full bank.
     """
+    _check_sources(inputs, sources)
     parts = [_modality_errors(inputs, split, modality, seed, sources) for modality in ("text", "image")]
     return pd.concat(parts, ignore_index=True)
 
@@ -135,9 +142,25 @@ def lost_rows(table: MissingTable, rows: np.ndarray, modality: str) -> np.ndarra
 
 
 def donor_rows(inputs: Inputs) -> np.ndarray:
-    """Training rows with both modalities: whoever stands in for a lost modality is one of them."""
+    """Training rows with both modalities: with the observed bank, whoever stands in for a lost one is among them."""
     train = inputs.dataset.rows("train")
     return train[inputs.table.complete[train]]
+
+
+def _check_sources(inputs: Inputs, sources) -> None:
+    if inputs.neighbours is None:
+        raise AngaError(
+            "reconstruction_errors: these inputs were prepared without retrieval, so nothing was reconstructed; "
+            "prepare them with use_retrieval: true."
+        )
+    lacking, guesses = ~inputs.table.complete, [source for source in sources if source != "retrieved"]
+    lenders = inputs.neighbours.text[lacking], inputs.neighbours.image[lacking]
+    if guesses and not np.isin(lenders, donor_rows(inputs)).all():
+        raise AngaError(
+            "reconstruction_errors: the memory bank lends what the missing table took away (memory_bank: full), but "
+            f"{', '.join(guesses)} would draw on the observed bank's donors alone; use memory_bank: observed, or "
+            "sources=('retrieved',)."
+        )
 
 
 def _modality_errors(inputs: Inputs, split: str, modality: str, seed: int, sources) -> pd.DataFrame:

@@ -1,14 +1,13 @@
-"""IF-MMIN: two stages, hiding that equals missing, central moments, and what an incomplete sample may not add."""
+"""IF-MMIN: two stages, central moments, and what an incomplete sample may not add."""
 
 from copy import deepcopy
-from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from tiny_world import in_double, tiny_config
 
-from anga.baselines.if_mmin import central_moment_discrepancy, hide
+from anga.baselines.if_mmin import central_moment_discrepancy
 from anga.errors import AngaError
 from anga.method import sample_losses
 from anga.model import build_model
@@ -30,20 +29,6 @@ def state_of(world, **knobs) -> TrainingState:
 @pytest.fixture
 def state(world) -> TrainingState:
     return state_of(world)
-
-
-def test_hiding_a_modality_of_a_complete_sample_equals_its_being_missing(binary_world):
-    rows = np.arange(12)
-    whole = state_of(binary_world, missing_rate=0.0).make_batch(rows)
-    for j, kind in enumerate(("text", "image")):
-        lost = torch.zeros(12, 2, dtype=torch.bool)
-        lost[:, j] = True
-        config = tiny_config(method="vilt", missing_rate=1.0, missing_type=kind)  # no teacher could learn there
-        missing = TrainingState(config, binary_world.inputs(config)).make_batch(rows)
-        hidden = hide(whole, lost)
-        for field in fields(hidden):
-            found, wanted = getattr(hidden, field.name), getattr(missing, field.name)
-            assert found is wanted is None or torch.allclose(found.float(), wanted.float(), atol=1e-5), field.name
 
 
 def test_each_complete_sample_loses_one_modality_at_most_and_each_state_is_as_frequent(state):

@@ -144,6 +144,41 @@ def test_a_complete_split_has_no_errors(world_of):
     assert dg.reconstruction_errors(inputs, "test").empty
 
 
+def test_without_retrieval_there_is_nothing_to_measure(inputs):
+    with pytest.raises(AngaError, match="use_retrieval: true"):
+        dg.reconstruction_errors(replace(inputs, neighbours=None))
+
+
+@pytest.fixture(scope="module")
+def full_inputs(world_of):
+    return world_of("binary").inputs(tiny_config(top_k=3, memory_bank="full"))
+
+
+@pytest.mark.parametrize("source", [source for source in dg.SOURCES if source != "retrieved"])
+def test_beside_a_full_bank_no_guess_is_made_from_the_observed_one(full_inputs, source):
+    with pytest.raises(AngaError, match=f"{source}.*memory_bank: observed.*retrieved"):
+        dg.reconstruction_errors(full_inputs, sources=("retrieved", source))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_errors_of_a_full_bank_are_measured_in_the_observed_ones_unit(inputs, full_inputs, split):
+    errors = dg.reconstruction_errors(full_inputs, split, sources=("retrieved",))
+    for modality in ("text", "image"):
+        rows = dg.lost_rows(inputs.table, inputs.dataset.rows(split), modality)
+        mean = dg.pooled_tokens(inputs.bank, modality, dg.donor_rows(inputs)).mean(0)
+        true = dg.pooled_tokens(inputs.bank, modality, rows)
+        made = dg.pooled_reconstruction(inputs.bank, modality, getattr(full_inputs.neighbours, modality)[rows])
+        found = errors[errors["modality"] == modality]
+        np.testing.assert_array_equal(found["row"], rows)
+        np.testing.assert_array_equal(found["error"], dg.relative_error(made, true, mean))
+
+
+def test_a_full_bank_is_the_observed_one_where_no_training_sample_lacks_anything(world_of):
+    config = tiny_config(missing_rate=0.0, test_missing_rate=0.5, top_k=3)
+    found = [dg.reconstruction_errors(world_of("binary").inputs(c)) for c in (config, config.with_(memory_bank="full"))]
+    assert len(found[0]) and found[0].equals(found[1])
+
+
 def test_random_donors_are_different_donors_and_never_the_sample_itself():
     donors = np.arange(10, 20)
     rows = np.array([10, 15, 3])

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from anga.missing import MissingTable
@@ -91,3 +92,17 @@ def test_epochs_are_whole_numbers():
     table = pd.DataFrame({"epoch": range(4), "ratio": 0.1, "admitted": 10})
     axes = method.curriculum(table).axes[0]
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize("thresholds", [[0.2], [0.2, 0.7], [0.2, 0.5, 0.7, 0.9]])
+def test_every_threshold_has_curves_of_its_own_shade(thresholds):
+    cosine = np.linspace(-1, 1, 5)
+    parts = [pd.DataFrame({"cos_threshold": tau, "cosine": cosine, "cosine_after": tau}) for tau in thresholds]
+    table = pd.concat(parts).assign(shrink=0.5, length=1.0)
+    left, right = method.shrinking(table).axes
+    labels = [line.get_label() for line in left.lines]
+    assert labels == [*(f"$\\tau$ = {tau:g}" for tau in thresholds), "unchanged"]
+    assert [line.get_ydata()[0] for line in left.lines[:-1]] == thresholds
+    assert len(right.lines) == 2 * len(thresholds)
+    greys = [np.dot(to_rgb(line.get_color()), [0.299, 0.587, 0.114]) for line in left.lines[:-1]]
+    assert (np.diff(greys) > 0.08).all() and greys[-1] < 0.85, "told apart in grey, and from the paper"

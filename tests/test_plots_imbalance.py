@@ -29,6 +29,17 @@ def table(half: float = 0.1, **axes) -> pd.DataFrame:
     return rows.assign(mean=mean, low=mean - half, high=mean + half)
 
 
+def drawn(figure) -> tuple[list[float], list[list[float]]]:
+    """Of all points of all panels: their means, and the ends of their intervals where these are drawn."""
+    containers = [container for axes in figure.axes for container in axes.containers]
+    means, ends = [], []
+    for one in containers:
+        axis = 0 if one.has_xerr else 1
+        means += one.lines[0].get_xydata()[:, axis].tolist()
+        ends += [part[:, axis].tolist() for part in one.lines[2][0].get_segments() if len(part)]  # no NaN among them
+    return sorted(means), sorted(ends)
+
+
 def words(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
@@ -36,12 +47,21 @@ def words(figure) -> list[str]:
 @pytest.mark.parametrize("half", [0.1, float("nan")])
 def test_points_with_and_without_intervals(half):
     trainings = {"training": ["joint", "upper bound"], "subset": ["complete", "reconstructed"]}
-    upper_bounds(table(half, dataset=TASKS, **trainings).assign(metric="AUROC")).canvas.draw()
+    bounds = table(half, dataset=TASKS, **trainings).assign(metric="AUROC")
     rates = table(half, dataset=TASKS, missing_rate=[0.1, 0.9], subset=["complete", "reconstructed"])
     rates = rates.assign(metric="AUROC")
-    over_rates(rates, "subset", "imbalance gap").canvas.draw()
-    defect(table(half, dataset=TASKS, measure=["sound", "defect, own bound"]).assign(metric="AUROC")).canvas.draw()
-    over_cues({"gap": table(half, missing_type=["text", "image"], unimodal_cue=[0.0, 1.0])}).canvas.draw()
+    measures = table(half, dataset=TASKS, measure=["sound", "defect, own bound"]).assign(metric="AUROC")
+    cues = table(half, missing_type=["text", "image"], unimodal_cue=[0.0, 1.0])
+    for rows, figure in (
+        (bounds, upper_bounds(bounds)),
+        (rates, over_rates(rates, "subset", "imbalance gap")),
+        (measures, defect(measures)),
+        (cues, over_cues({"gap": cues})),
+    ):
+        figure.canvas.draw()
+        means, ends = drawn(figure)
+        np.testing.assert_allclose(means, rows["mean"])
+        np.testing.assert_allclose(np.reshape(ends, (-1, 2)), rows[["low", "high"]].dropna())
 
 
 def test_each_task_has_a_panel_and_each_subset_a_line():

@@ -36,12 +36,13 @@ def drawn(figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
 
 
-def test_methods_differ_in_marker_and_all_but_the_two_aligned_ones_in_colour():
+def test_methods_differ_in_marker_and_all_but_the_two_aligned_ones_in_colour_and_line():
     shown = [*METHODS, "retrieval + adapter", "full ANGA"]
     assert len({MARKERS[method] for method in shown}) == len(shown)
     assert len({PALETTE[method] for method in shown}) == len(shown) - 1
     assert PALETTE["retrieval + alignment"] == PALETTE["full ANGA"]
-    assert len({LINES[method] for method in METHODS}) == len(METHODS)
+    assert len({LINES[method] for method in shown}) == len(shown) - 1
+    assert LINES["retrieval + alignment"] == LINES["full ANGA"]
 
 
 @pytest.mark.parametrize("half", ENDS)

@@ -1,5 +1,7 @@
 """The compared methods on the shared frozen backbone, by name. A new one is one file and one line in `BASELINES`.
 
+One that reads retrieved neighbours says so twice: `RETRIEVES = True` in its file, its name in `config.RETRIEVING`.
+
 Each file has the method's published hyper-parameters as a dataclass `Options` and a function
 `build(config, backbone, n_classes)` that returns an `anga.method.Method`.
 """

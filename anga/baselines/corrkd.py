@@ -24,14 +24,14 @@ Learnable parameters: teacher and student 2 e (d + 1) + d (2 e + 3) each, e the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from anga.backbone import Backbone
-from anga.baselines.fusion import make_fusion
+from anga.baselines.fusion import hide, make_fusion
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.method import Losses, Method, classify, make_head, sample_losses
@@ -122,7 +122,7 @@ class CorrKD(Method):
         """What the student sees: of a complete sample all of it, or its text or its image alone."""
         draw = self.draws(batch.rows, epoch, 1)[:, 0]
         complete, half = batch.has_text & batch.has_image, self.options.drop_rate / 2
-        return without(batch, complete & (draw < half), complete & (half <= draw) & (draw < 2 * half))
+        return hide(batch, complete & (draw < half), complete & (half <= draw) & (draw < 2 * half))
 
     def _distil(self, batch: Batch, joint: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """The three terms of complete samples `[n]` from the student's representations and logits."""
@@ -136,19 +136,6 @@ class CorrKD(Method):
                 "prototype": prototype_gap(joint, teacher_joint, batch.labels, self.n_classes),
                 "response": -sum(shared),
             }
-
-
-def without(batch: Batch, drop_text: torch.Tensor, drop_image: torch.Tensor) -> Batch:
-    """The batch with modalities of complete samples taken away, bool `[B]` each, as if they had never been there."""
-    pooled = torch.where(drop_text[:, None], batch.pooled_image, batch.pooled)
-    return replace(
-        batch,
-        pooled=torch.where(drop_image[:, None], batch.pooled_text, pooled),
-        pooled_text=batch.pooled_text * ~drop_text[:, None],
-        pooled_image=batch.pooled_image * ~drop_image[:, None],
-        has_text=batch.has_text & ~drop_text,
-        has_image=batch.has_image & ~drop_image,
-    )
 
 
 def contrast(student: torch.Tensor, teacher: torch.Tensor, margin: float) -> torch.Tensor:

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anga.backbone import Backbone
-from anga.baselines.fusion import make_fusion
+from anga.baselines.fusion import make_fusion, widen
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.method import Losses, Method, classify, make_head, sample_losses
@@ -105,12 +105,12 @@ class DrFuse(Method):
         text, image = batch.pooled_text, batch.pooled_image
         shared = torch.stack([self.shared[0](text), self.shared[1](image)], 1)
         distinct = torch.stack([self.distinct[0](text) * has_text, self.distinct[1](image) * has_image], 1)
-        shared = _wide(self.project(shared))
+        shared = widen(self.project(shared))
         a, b = shared.unbind(1)
         fused = torch.where(has_text & has_image, pool_logits(a, b), torch.where(has_text, a, b))
         every = torch.stack([distinct[:, 0], fused.to(distinct.dtype), distinct[:, 1]], 1)
         has = torch.cat([has_text, torch.ones_like(has_text), has_image], 1)
-        return Features(shared, _wide(distinct), every, has)
+        return Features(shared, widen(distinct), every, has)
 
     def attention(self, features: Features) -> tuple[Tensor, Tensor]:
         """Weights w_c `[B, k, 3]`, zero on what is missing, and f_c `[B, k, n_h]`.
@@ -122,7 +122,7 @@ class DrFuse(Method):
         query = (query * has).sum(1) / has.sum(1)
         by_class = self.key(query).unflatten(-1, (self.n_classes, -1))  # W_c^T q
         scores = by_class @ features.all.to(by_class.dtype).mT / math.sqrt(query.shape[-1])
-        weights = _wide(scores).masked_fill(~features.has[:, None], -math.inf).softmax(-1)
+        weights = widen(scores).masked_fill(~features.has[:, None], -math.inf).softmax(-1)
         return weights, weights.to(value.dtype) @ value
 
     def logits(self, batch: Batch) -> Tensor:
@@ -190,11 +190,6 @@ def ranking_loss(weights: Tensor, losses: Tensor) -> Tensor:
 
 def _encoder(dim: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-
-
-def _wide(x: Tensor) -> Tensor:
-    """At least float32, also within autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 build = DrFuse

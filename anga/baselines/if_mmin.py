@@ -23,7 +23,7 @@ Learnable parameters, e the embedding: teacher E + d (4e + 3) + (d + k)(d + 1) w
 E + M e (26e + 17) / 2 + 4e (2e + 1) + d (M e / 2 + 3) + (d + k)(d + 1).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from anga.backbone import Backbone
-from anga.baselines.fusion import make_fusion
+from anga.baselines.fusion import hide, make_fusion, widen
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.method import Losses, Method, classify, make_head, sample_losses
@@ -135,17 +135,17 @@ class IfMmin(Method):
         h, invariant = self.teacher.embedding(*_inputs(batch))
         fused = self.teacher.fuse(torch.cat([h, invariant], 2).flatten(1))
         logits = classify(self.teacher.head, batch.pooled + fused)
-        distance = central_moment_discrepancy(*_wide(invariant).unbind(1))
+        distance = central_moment_discrepancy(*widen(invariant).unbind(1))
         return Losses(sample_losses(logits, batch.labels) + distance, logits, {"cmd": distance.detach()})
 
     def _imagine(self, batch: Batch, epoch: int) -> Losses:
         """Classification, and for a hidden modality the errors against what the teacher sees in the whole sample."""
         lost = self._draw_lost(batch, epoch)
-        logits, imagined, invariant = self._student(hide(batch, lost))
+        logits, imagined, invariant = self._student(hide(batch, *lost.unbind(1)))
         with torch.no_grad():
             h, aim = self.teacher.embedding(*_inputs(batch))
-        imagination = ((_wide(imagined) - h).square().mean(2) * lost).sum(1)
-        invariance = (_wide(invariant) - aim).square().mean((1, 2)) * lost.any(1)
+        imagination = ((widen(imagined) - h).square().mean(2) * lost).sum(1)
+        invariance = (widen(invariant) - aim).square().mean((1, 2)) * lost.any(1)
         total = sample_losses(logits, batch.labels) + self.weights[0] * imagination + self.weights[1] * invariance
         terms = {"imagination": imagination.mean().detach(), "invariance": invariance.mean().detach()}
         return Losses(total, logits, terms)
@@ -164,16 +164,6 @@ class IfMmin(Method):
         return (state == torch.arange(2, device=state.device)) & (batch.has_text & batch.has_image)[:, None]
 
 
-def hide(batch: Batch, lost: Tensor) -> Batch:
-    """The batch without what is lost, bool `[B, 2]`; the joint output on the rest is that on the other modality."""
-    text, image = lost[:, :1], lost[:, 1:]
-    pooled = torch.where(text, batch.pooled_image, torch.where(image, batch.pooled_text, batch.pooled))
-    left = {"pooled_text": batch.pooled_text * ~text, "pooled_image": batch.pooled_image * ~image}
-    return replace(
-        batch, pooled=pooled, has_text=batch.has_text & ~text[:, 0], has_image=batch.has_image & ~image[:, 0], **left
-    )
-
-
 def central_moment_discrepancy(x: Tensor, y: Tensor) -> Tensor:
     """|E x - E y| + sum_{k=2..5} |E (x - E x)^k - E (y - E y)^k| of two samples `[B, e]`, a scalar."""
     center = x - x.mean(0), y - y.mean(0)
@@ -190,11 +180,6 @@ def _layers(sizes: list[int], activation: type[nn.Module]) -> nn.Sequential:
     """Linear layers of those sizes with the activation between them, none at the end."""
     layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), activation())]
     return nn.Sequential(*layers[:-1])
-
-
-def _wide(x: Tensor) -> Tensor:
-    """At least float32, also within autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 build = IfMmin

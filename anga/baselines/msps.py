@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from anga.backbone import Backbone, LayerPrompts
+from anga.baselines.maps import Options as MapsOptions
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.method import Losses, Method, classify, make_head, sample_losses
@@ -32,28 +33,17 @@ from anga.tokens import Batch
 
 
 @dataclass(frozen=True)
-class Options:
-    """Published values.
+class Options(MapsOptions):
+    """Published values: those of MAPs (form, prompt_length n_p, prompt_layers), and one more.
 
     Attributes:
-        form: "input" or "attention", as of MAPs.
-        prompt_length: n_p, prompts of each layer; even in the attention form.
-        prompt_layers: how many layers have prompts, counted from the first.
         orthogonality: lambda, weight of L_o.
     """
 
-    form: str = "input"
-    prompt_length: int = 16
-    prompt_layers: int = 6
     orthogonality: float = 1.0
 
     def __post_init__(self):
-        if self.form not in ("input", "attention"):
-            raise ValueError(f"form must be input or attention, not {self.form!r}.")
-        if self.prompt_length < 1 or self.prompt_layers < 1:
-            raise ValueError("prompt_length and prompt_layers must be at least 1.")
-        if self.form == "attention" and self.prompt_length % 2:
-            raise ValueError(f"prompt_length must be even in the attention form, not {self.prompt_length}.")
+        super().__post_init__()
         if not self.orthogonality >= 0:
             raise ValueError(f"orthogonality must be at least 0, not {self.orthogonality}.")
 

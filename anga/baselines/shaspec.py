@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anga.backbone import Backbone
-from anga.baselines.fusion import make_fusion
+from anga.baselines.fusion import make_fusion, widen
 from anga.baselines.options import read_options
 from anga.config import Config
 from anga.method import Losses, Method, classify, make_head, sample_losses
@@ -111,8 +111,8 @@ class ShaSpec(Method):
 
 def shared_distance(features: Features) -> Tensor:
     """Mean absolute difference of the two shared features `[B]`, float32 or wider; zero where one is not there."""
-    shared = features.shared.to(torch.promote_types(features.shared.dtype, torch.float32))
-    return (shared[:, 0] - shared[:, 1]).abs().mean(1) * features.has.all(1)
+    text, image = widen(features.shared).unbind(1)
+    return (text - image).abs().mean(1) * features.has.all(1)
 
 
 def _encoder(dim: int) -> nn.Sequential:

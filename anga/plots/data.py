@@ -1,4 +1,4 @@
-"""Figures of what goes into a run: data, missing tables, retrieval. As in plots.py: a table in, a figure out."""
+"""Figures of what goes into a run: data, missing tables, retrieval. As in `style`: a table in, a figure out."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from anga.missing import MissingTable
-from anga.plots.style import PALETTE
+from anga.plots.style import PALETTE, errors
 
 # Each source of tokens has one colour, one marker and one line, so that they differ in grey as well.
 SOURCE_STYLES = {
@@ -27,13 +27,14 @@ KIND_STYLES = {"own text": ("#0072B2", "-"), "swapped text": ("#D55E00", "--"), 
 
 
 def text_lengths(table: pd.DataFrame, longest: int = 16) -> Figure:
-    """Samples per number of words; what is longer than `longest` is one bar. Table: column words."""
+    """Samples per number of words; texts of `longest` words or more share the last bar. Table: column words."""
     words = table["words"].clip(upper=longest)
-    counts = words.value_counts().reindex(range(1, longest + 1), fill_value=0)
+    fewest = min(1, words.min())  # a place for texts of no words only where there are any
+    counts = words.value_counts().reindex(range(fewest, longest + 1), fill_value=0)
     figure, axes = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
     axes.bar(counts.index, counts, color=PALETTE["text"])
-    ticks = range(1, longest + 1, 3)
-    axes.set_xticks(ticks, [*map(str, ticks[:-1]), f"≥ {longest}"])
+    ticks = range(longest, fewest - 1, -3)
+    axes.set_xticks(ticks, [f"≥ {longest}", *map(str, ticks[1:])])
     axes.set(xlabel="words in the text", ylabel="samples")
     axes.grid(axis="x", visible=False)
     return figure
@@ -62,9 +63,9 @@ def probe_scores(table: pd.DataFrame, metric: str) -> Figure:
     scores = table.set_index("features")
     constant, points = scores.loc["constant", "score"], scores.drop("constant")
     figure, axes = plt.subplots(figsize=(5.6, 1.0 + 0.35 * len(points)), layout="constrained")
-    error = np.stack([points["score"] - points["low"], points["high"] - points["score"]])
     style = {"fmt": "o", "markersize": 7, "color": PALETTE["text"], "markeredgecolor": "black", "capsize": 3}
-    axes.errorbar(points["score"], np.arange(len(points)), xerr=error, **style)
+    lengths = errors(points, ("low", "score", "high"))
+    axes.errorbar(points["score"], np.arange(len(points)), xerr=lengths, **style)
     axes.axvline(constant, color="black", linestyle="--", label="an answer that knows nothing")
     axes.set_yticks(range(len(points)), points.index)
     axes.set(xlabel=f"{metric} on the test split (95 % over samples)", xlim=(0, 1), ylim=(len(points) - 0.5, -0.5))
@@ -126,8 +127,8 @@ def errors_by_source(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(6.8, 3.2), sharey=True, layout="constrained")
     for axes, modality in zip(panels, ("text", "image"), strict=True):
         for source, (colour, _, line) in SOURCE_STYLES.items():
-            errors = table.query("modality == @modality and source == @source")["error"]
-            sns.ecdfplot(x=errors, ax=axes, color=colour, linestyle=line, linewidth=1.8, label=source)
+            distances = table.query("modality == @modality and source == @source")["error"]
+            sns.ecdfplot(x=distances, ax=axes, color=colour, linestyle=line, linewidth=1.8, label=source)
         axes.set(title=f"lost {modality}", xlabel="relative error", ylabel="share of samples below")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     _one_legend(figure, panels[0], columns=3)
@@ -153,10 +154,9 @@ def errors_by_bank(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
     places = table[["split", "modality"]].drop_duplicates().apply(" split\nlost ".join, axis=1).tolist()
     for shift, (bank, rows) in zip((-0.12, 0.12), table.groupby("memory_bank", sort=False), strict=True):
-        error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])
         colour, marker = {"observed": (PALETTE["reconstructed"], "o"), "full": ("white", "D")}[bank]
-        style = {"color": "black", "markerfacecolor": colour, "markersize": 7, "capsize": 3}
-        axes.errorbar(np.arange(len(rows)) + shift, rows["mean"], error, fmt=marker, label=f"{bank} bank", **style)
+        style = {"color": "black", "markerfacecolor": colour, "markersize": 7, "capsize": 3, "fmt": marker}
+        axes.errorbar(np.arange(len(rows)) + shift, rows["mean"], errors(rows), label=f"{bank} bank", **style)
     axes.set_xticks(range(len(places)), places)
     axes.set_ylabel("relative error")
     axes.grid(axis="x", visible=False)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from anga.plots.style import PALETTE
+from anga.plots.style import PALETTE, errors
 
 # Label -> colour, marker, line; light to dark and by marker, so that they differ in grey.
 STYLES = {
@@ -17,6 +17,10 @@ STYLES = {
     "reconstructed": (PALETTE["reconstructed"], "^", "--"),
     "as selected": ("#999999", "o", "-"),
     "same selection": ("#000000", "D", "--"),
+    "as many steps": ("#000000", "D", "-"),
+    "fewer steps": ("#999999", "o", "--"),
+    "usual length": ("#999999", "o", "-"),
+    "three times as long": ("#000000", "D", "--"),
     "aligned": (PALETTE["full ANGA"], "s", "--"),
     "text": (PALETTE["text"], "o", "-"),
     "image": (PALETTE["image"], "^", "--"),
@@ -103,9 +107,8 @@ def defect(table: pd.DataFrame) -> Figure:
     for i, (name, axes) in enumerate(panels.items()):
         rows = table[table["dataset"] == name].set_index("measure").loc[measures]
         title = f"{name}, {rows['metric'].iloc[0]}"
-        error = _error(rows)
         style = {"color": PALETTE["complete"], "markeredgecolor": "black", "capsize": 3}
-        axes.errorbar(rows["mean"], range(len(measures)), xerr=error, fmt="o", **style)
+        axes.errorbar(rows["mean"], range(len(measures)), xerr=errors(rows), fmt="o", **style)
         axes.axvline(0, color="black", linewidth=1)
         axes.set_yticks(range(len(measures)), measures if i == 0 else [""] * len(measures))
         axes.set(title=title, xlabel="imbalance gap", ylim=(len(measures) - 0.5, -0.5))
@@ -170,18 +173,13 @@ def _draw(axes: Axes, x, rows: pd.DataFrame, label: str, dash: str | None = None
     colour, marker, line = STYLES[label]
     style = {"color": colour, "marker": marker, "linestyle": line if dash is None else dash, "capsize": 3}
     style |= {"markerfacecolor": _filling(label), "markeredgecolor": "black"}
-    axes.errorbar(x, rows["mean"], _error(rows), label=label, **style)
+    axes.errorbar(x, rows["mean"], errors(rows), label=label, **style)
 
 
 def _filling(label: str) -> str:
     """Markers of dashed lines are open: colours of equal grey must not meet with equal markers."""
     colour, _, line = STYLES[label]
     return "white" if line == "--" else colour
-
-
-def _error(rows: pd.DataFrame) -> np.ndarray:
-    """Lengths `[2, n]` of error bars; none where a single run has no interval."""
-    return np.nan_to_num(np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0))
 
 
 def _legend(figure: Figure, panels: dict[str, Axes]) -> None:

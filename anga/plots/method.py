@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 from matplotlib.ticker import MaxNLocator
 
-from anga.plots.style import PALETTE
+from anga.plots.style import PALETTE, errors
 
 # Grey and line style tell the rules apart where colour is lost. Pooled is grey: it is nobody's side.
 RULES = {
@@ -110,7 +110,9 @@ def shrinking(table: pd.DataFrame) -> Figure:
         table: columns cos_threshold, cosine, cosine_after, shrink, length (after / before).
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3), layout="constrained")
-    for (tau, part), colour in zip(table.groupby("cos_threshold"), (PALETTE["full ANGA"], "#999999"), strict=False):
+    parts = table.groupby("cos_threshold")
+    shades = sns.light_palette(PALETTE["full ANGA"], len(parts) + 1, reverse=True)[:-1]  # the last is nearly white
+    for (tau, part), colour in zip(parts, shades, strict=True):
         kept = part[part["length"] > 0]
         left.plot(kept["cosine"], kept["cosine_after"], color=colour, linewidth=2, label=f"$\\tau$ = {tau:g}")
         right.plot(part["cosine"], part["length"], color=colour, linewidth=2, label=f"length, $\\tau$ = {tau:g}")
@@ -156,9 +158,8 @@ def toy_scores(table: pd.DataFrame) -> Figure:
         for i, (rule, part) in enumerate(table[table["task"] == task].groupby("rule", sort=False)):
             rows = part.set_index("subset").loc[subsets]
             x = np.arange(len(subsets)) + (i - 1) * 0.18
-            error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])
             style = {"color": RULES[rule]["color"], "fmt": RULES[rule]["marker"], "markeredgecolor": "black"}
-            axes.errorbar(x, rows["mean"], error, capsize=3, label=rule, **style)
+            axes.errorbar(x, rows["mean"], errors(rows), capsize=3, label=rule, **style)
         axes.set_xticks(range(len(subsets)), subsets)
         axes.set(title=task, xlabel="test samples", xlim=(-0.5, len(subsets) - 0.5))
         axes.grid(axis="x", visible=False)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from anga.plots.style import EDGE, LINES, MARKERS, PALETTE
+from anga.plots.style import EDGE, LINES, MARKERS, PALETTE, errors
 
 CLASS_MARKERS = "osD^v"
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73")
@@ -93,11 +93,11 @@ def separation(table: pd.DataFrame, note: str) -> Figure:
     looks = {"before training": ("#ffffff", "o")} | {name: (PALETTE[name], MARKERS[name]) for name in MARKERS}
     for i, stage in enumerate(stages):
         rows = table[table["embedding"] == stage].set_index("question").loc[questions]
-        error = np.stack([rows["silhouette"] - rows["low"], rows["high"] - rows["silhouette"]]).clip(min=0)
+        lengths = errors(rows, ("low", "silhouette", "high"))
         y = np.arange(len(questions)) + (i - (len(stages) - 1) / 2) * 0.22
         colour, marker = looks[stage]
         style = {"fmt": marker, "markerfacecolor": colour, "ecolor": "black", "capsize": 3, **EDGE}
-        axes.errorbar(rows["silhouette"], y, xerr=error, label=stage, **style)
+        axes.errorbar(rows["silhouette"], y, xerr=lengths, label=stage, **style)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(questions)), questions)
     axes.set_ylim(len(questions) - 0.5, -0.5)
@@ -119,10 +119,9 @@ def size_and_score(table: pd.DataFrame, metric: str, note: str) -> Figure:
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
     rank = table.groupby("parameters").cumcount() - (table.groupby("parameters")["method"].transform("size") - 1) / 2
     x = table["parameters"] / 1e6 * 1.09**rank
-    for position, row in zip(x, table.itertuples(), strict=True):
-        error = np.array([[row.mean - row.low], [row.high - row.mean]]).clip(min=0)
+    for position, row, ends in zip(x, table.itertuples(), errors(table).T, strict=True):
         style = {"color": PALETTE[row.method], "fmt": MARKERS[row.method], "capsize": 3, **EDGE}
-        axes.errorbar([position], [row.mean], error, label=row.method, markersize=8, **style)
+        axes.errorbar([position], [row.mean], ends[:, None], label=row.method, markersize=8, **style)
     axes.set(xscale="log", xlabel="learnable parameters, millions (log scale)", ylabel=metric)
     axes.set_xlim(x.min() / 1.5, x.max() * 1.5)
     sizes = sorted(table["parameters"].unique())
@@ -147,12 +146,11 @@ def _method_lines(axes: Axes, table: pd.DataFrame) -> None:
     for i, method in enumerate(methods):
         for hollow, rows in table[table["method"] == method].groupby(apart):
             x = rows["missing_rate"] + (i - (len(methods) - 1) / 2) * DODGE
-            error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
             face = "white" if hollow else PALETTE[method]
             style = {"color": PALETTE[method], "marker": MARKERS[method], "markerfacecolor": face, "capsize": 2}
             line = "" if hollow else LINES[method]
             label = None if hollow else method
-            axes.errorbar(x, rows["mean"], error, linestyle=line, label=label, **style, **EDGE)
+            axes.errorbar(x, rows["mean"], errors(rows), linestyle=line, label=label, **style, **EDGE)
 
 
 def _finished(figure: Figure, panels, rates, xlabel: str, note: str) -> Figure:

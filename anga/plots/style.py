@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -45,11 +46,13 @@ MARKERS = {
     "full": "D",
 }
 EDGE = {"markeredgecolor": "black", "markeredgewidth": 0.6}  # thin, so that small markers keep their colours
-LINES = {
+LINES = {  # of methods alone; each has a colour and a marker, too
     "zero-filled": ":",
     "retrieval only": "--",
+    "pooled": "--",
     "group means": "-.",
     "retrieval + alignment": "-",
+    "retrieval + adapter": (0, (3, 1, 1, 1, 1, 1)),
     "full ANGA": "-",
 }
 
@@ -66,6 +69,12 @@ def set_style() -> None:
             "legend.frameon": False,
         }
     )
+
+
+def errors(rows: pd.DataFrame, columns: tuple[str, str, str] = ("low", "mean", "high")) -> np.ndarray:
+    """Lengths `[2, n]` of error bars below and above the middle column; NaN, no bar, where a run has no interval."""
+    low, middle, high = (rows[name].to_numpy(float) for name in columns)
+    return np.stack([middle - low, high - middle]).clip(min=0)
 
 
 def save_figure(figure: Figure, data: pd.DataFrame, path: str | Path) -> None:

@@ -1,13 +1,12 @@
 """Figures of ablations and sweeps: intervals in rows (forest plots), scores over a knob, spread against spread."""
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from anga.plots.style import EDGE, LINES, MARKERS, PALETTE
+from anga.plots.style import EDGE, LINES, MARKERS, PALETTE, errors
 
 # Of labels that the style does not know: told apart by shape and by lightness, in the order in which they come.
 OTHERS = [("#000000", "o"), ("#E69F00", "s"), ("#ffffff", "^"), ("#0072B2", "D")]
@@ -35,7 +34,7 @@ def forest(table: pd.DataFrame, row: str, hue: str | None, xlabel: str, zero: bo
             y = rows[row].map(lines.index) + (i - (len(hues) - 1) / 2) * 0.72 / len(hues)
             colour, marker = PALETTE.get(label, OTHERS[i][0]), MARKERS.get(label, OTHERS[i][1])
             style = {"color": "black", "markerfacecolor": colour, "fmt": marker, "markersize": 6, "capsize": 2, **EDGE}
-            axes.errorbar(rows["mean"], y, xerr=_error(rows), linewidth=1.2, label=label, **style)
+            axes.errorbar(rows["mean"], y, xerr=errors(rows), linewidth=1.2, label=label, **style)
         if zero:
             axes.axvline(0, color="black", linewidth=1)
         axes.set(title=name, xlabel=xlabel.format(metric=_metric(part)))
@@ -66,7 +65,7 @@ def over_knob(table: pd.DataFrame, references: pd.DataFrame, knob: str, default=
             rows = part[part["method"] == method]
             x = rows["value"].map(values.index) + 0.12 * (i - (len(methods) - 1) / 2)
             style = {"color": PALETTE[method], "marker": MARKERS[method], "linestyle": LINES[method]}
-            axes.errorbar(x, rows["mean"], _error(rows), label=method, capsize=3, linewidth=1.5, **style, **EDGE)
+            axes.errorbar(x, rows["mean"], errors(rows), label=method, capsize=3, linewidth=1.5, **style, **EDGE)
         for reference in references[references["dataset"] == name].itertuples():
             style = {"color": PALETTE[reference.method], "linestyle": LINES[reference.method], "linewidth": 2}
             axes.axhline(reference.mean, label=reference.method, **style)
@@ -110,10 +109,6 @@ def _panels(table: pd.DataFrame, panel: tuple[float, float], sharey: bool) -> tu
     size = (panel[0] * len(names) + (2.2 if sharey else 0.4), panel[1] + 0.6)
     figure, axes = plt.subplots(1, len(names), figsize=size, layout="constrained", squeeze=False, sharey=sharey)
     return figure, dict(zip(names, axes[0], strict=True))
-
-
-def _error(rows: pd.DataFrame) -> np.ndarray:
-    return np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
 
 
 def _metric(part: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
-from anga.plots.style import MARKERS, PALETTE
+from anga.plots.style import MARKERS, PALETTE, errors
 
 # Light to dark and with hatches: the cases must differ in grey.
 CASES = {
@@ -88,9 +88,9 @@ def gradient_norms(table: pd.DataFrame) -> Figure:
     markers = {"complete": "o", "admitted": "s", "remaining": "^", "anchor": "D"}
     for i, group in enumerate(markers):
         part = table[table["group"] == group]
-        error = np.stack([part["q50"] - part["q25"], part["q75"] - part["q50"]])
+        lengths = errors(part, ("q25", "q50", "q75"))
         style = {"color": PALETTE[group], "marker": markers[group], "markeredgecolor": "black", "capsize": 2}
-        axes.errorbar(part["epoch"] + (i - 1.5) * 0.12, part["q50"], error, label=group, linewidth=1, **style)
+        axes.errorbar(part["epoch"] + (i - 1.5) * 0.12, part["q50"], lengths, label=group, linewidth=1, **style)
     axes.set(xlabel="epoch", ylabel="gradient norm", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -132,9 +132,8 @@ def entropy_bins(table: pd.DataFrame, mean_error: float) -> Figure:
         mean_error: over all samples.
     """
     figure, axes = plt.subplots(figsize=(5.4, 3), layout="constrained")
-    error = np.stack([table["mean"] - table["low"], table["high"] - table["mean"]])
     x = range(len(table))
-    axes.errorbar(x, table["mean"], error, fmt="o-", color=PALETTE["reconstructed"], capsize=3)
+    axes.errorbar(x, table["mean"], errors(table), fmt="o-", color=PALETTE["reconstructed"], capsize=3)
     axes.axhline(mean_error, color="black", linestyle="--", linewidth=1, label="mean of all")
     axes.set_xticks(x, _short(table["entropy"]))
     axes.set(xlabel="mean prediction entropy of the bin, nats (left: confident)", ylabel="true reconstruction error")
@@ -160,10 +159,9 @@ def differences(table: pd.DataFrame, metric: str) -> Figure:
     for i, subset in enumerate(subsets):
         rows = table[table["subset"] == subset].set_index("step").loc[steps]
         y = np.arange(len(steps)) + (i - 1) * 0.2
-        error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
         colour, marker = shades[subset]
         style = {"color": colour, "fmt": marker, "markeredgecolor": "black", "capsize": 3}
-        axes.errorbar(rows["mean"], y, xerr=error, label=subset, **style)
+        axes.errorbar(rows["mean"], y, xerr=errors(rows), label=subset, **style)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(steps)), steps)
     axes.invert_yaxis()
@@ -196,6 +194,6 @@ def scores_by_subset(table: pd.DataFrame, metric: str) -> Figure:
 
 def draw_interval(axes: Axes, x: np.ndarray, rows: pd.DataFrame, variant: str) -> None:
     """Points with error bars in a variant's colour and marker."""
-    error = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
     colour, marker = PALETTE.get(variant, "#444444"), MARKERS.get(variant, "o")
-    axes.errorbar(x, rows["mean"], error, fmt=marker, color=colour, capsize=3, label=variant, markeredgecolor="black")
+    style = {"fmt": marker, "color": colour, "markeredgecolor": "black", "capsize": 3}
+    axes.errorbar(x, rows["mean"], errors(rows), label=variant, **style)
