@@ -22,8 +22,7 @@
 #
 # - **Needs:** one parameter file (below), and the retriever's and the backbone's checkpoints that it names.
 # - **Leaves behind:** embeddings, tokens (`outputs/cache/`) and figures (`outputs/figures/`).
-# - **Run time:** half a minute on two CPU cores; a minute or two more the first time, when every drawing is encoded. On
-#   a GPU a few seconds.
+# - **Run time:** half a minute on two CPU cores; a minute or two more the first time, when every drawing is encoded.
 # - **Before:** `01_data`. **Next:** `04_anga` trains on what is made here.
 
 # %% [markdown]

@@ -24,7 +24,7 @@
 #   are trained now (`make demo` has trained them before).
 # - **Leaves behind:** figures under `outputs/figures/`, the table of scores under `outputs/tables/`.
 # - **Run time:** a minute or two on two CPU cores if the runs are there (half of a run is trained once more, to look
-#   inside), half of that on a GPU. Training the runs takes some minutes on a CPU; progress bars show how many are left.
+#   inside). Training the runs takes some minutes on a CPU; progress bars show how many are left.
 # - **Before this:** `01_data` (missing tables), `02_retrieval` (reconstruction).
 
 # %% [markdown]
@@ -989,8 +989,8 @@ for row in added[added["step"].str.startswith("full ANGA")].itertuples():
 #   (Eqs. 5-8), and keeps, shrinks or drops the remaining gradient by its place in the cone (Eqs. 9-14).
 # - Eq. 10 needs the square of the norm; without it the result depends on the anchor's length.
 # - By Eq. 15, admitted samples steer but do not push. That is a choice, and a knob.
-# - Alignment takes sides with complete samples. It pays where wrong stand-ins act as label noise, and may cost
-#   reconstructed samples where one modality suffices.
+# - Alignment takes sides with complete samples. In the toy of section 9 it pays where wrong stand-ins act as label
+#   noise, and costs reconstructed samples where one modality suffices. Whether real training follows, section 11 says.
 # - A low entropy says that the model is sure. Whether the stand-in is right is another question; we measured it.
 # - Cosines of single batches are noisy; compare them with groups by lot before reading anything into them.
 # - The cone limits the direction of the remaining gradient, not its length; in Eq. 15 the longer gradient leads.

@@ -17,9 +17,9 @@
 # # 06 · How much do the knobs matter?
 #
 # ANGA has knobs: how many neighbours are retrieved, how wide the cone is, how many reconstructed samples may join the
-# anchor and how soon, where the prompts go. The paper calls the method robust to the first two. A method that works
-# only at one setting is of little use. But a flat curve alone proves nothing: it must be held against the spread that
-# chance makes.
+# anchor and how soon, where the prompts go. The paper calls the method insensitive to the first, and finds a medium
+# width best. A method that works only at one setting is of little use. But a flat curve alone proves nothing: it must
+# be held against the spread that chance makes.
 #
 # - **Needs:** one file of grids (below). Runs that are not there yet are trained now, with a bar that shows the time
 #   left.
@@ -223,8 +223,9 @@ print_runs("grow_epochs")
 
 # %% [markdown]
 # **What you should see:** where admitted samples hardly differ from remaining ones, both curves are flat. A decline
-# towards λ_max = 1 says that reconstructed samples are worth learning from to the end, a rise that the last epochs do
-# better without them. What we saw, from one end of each curve to the other, paired:
+# towards λ_max = 1 says that an anchor of many reconstructed samples is worse than one of few, a rise that it is
+# better. Why, a curve does not say: whoever joins the anchor steers, and at the same time leaves the update. What we
+# saw, from one end of each curve to the other, paired:
 
 # %%
 for knob, runs in (("lambda_max", ratio), ("grow_epochs", grow)):
@@ -238,10 +239,11 @@ for knob, runs in (("lambda_max", ratio), ("grow_epochs", grow)):
 # %% [markdown]
 # ## 4. Do the knobs matter more than the luck of the draw?
 #
-# **Claim:** ANGA is robust to its knobs. We make this a number. A *draw* is one missing table with one training seed:
-# which samples lose their text, and how the training starts and shuffles. Per knob and task, three standard deviations:
-# of the mean scores over the *values* of the knob; over the *draws*, averaged over the values; and the *noise*: how far
-# the values' means would scatter if the knob did nothing, estimated from what neither value nor draw explains.
+# **Claim (ours to test; the paper says it of K):** ANGA is robust to its knobs. We make this a number. A *draw* is one
+# missing table with one training seed: which samples lose their text, and how the training starts and shuffles. Per
+# knob and task, three standard deviations: of the mean scores over the *values* of the knob; over the *draws*, averaged
+# over the values; and the *noise*: how far the values' means would scatter if the knob did nothing, estimated from what
+# neither value nor draw explains.
 
 
 # %%
@@ -356,10 +358,9 @@ print(f"The top promises more than tuning keeps in {more} of {len(tuning)} cases
 # %% [markdown]
 # ## 5. Where should the prompts go?
 #
-# The adapter's prompts join the input of layer b (the paper: b = 2, after a study it does not show). Early prompts
-# pass through more layers, late ones leave the lower layers as they were pretrained. These are runs of full ANGA, slow
-# on a CPU, so there are fewer than above. Where there is one per layer, the interval is over test samples and knows
-# nothing of seeds.
+# The adapter's prompts join the input of layer b (the paper: b = 2, without a reason). Early prompts pass through more
+# layers, late ones leave the lower layers as they were pretrained. These are runs of full ANGA, slow on a CPU, so there
+# are fewer than above. Where there is one per layer, the interval is over test samples and knows nothing of seeds.
 
 # %%
 layers = study.run("prompt_layer", outputs)
@@ -421,7 +422,7 @@ for row in own_cut.itertuples():
 # %% [markdown]
 # ### And what does the adapter cost, where it costs?
 #
-# In Table 2 (`05_ablations`) the adapter costs the *complete* samples of the multi-label task, and no others. Three
+# In Table 2 (`05_ablations`) the adapter costs most clearly the *complete* samples of the multi-label task. Three
 # suspects. It may learn more *slowly*: then longer training helps. Joint training may *mislead* it, since most samples
 # are reconstructed: then it costs nothing where nothing is missing. Or it *overfits*, and learns its training samples
 # without learning what others share with them: then its training loss is no higher than without it, and its test score
@@ -466,7 +467,7 @@ for row in costs.itertuples() if "adapter" in study.grids else []:
 # - A difference between methods at a fixed number of epochs may be one of speed, and at a fixed threshold one of
 #   sureness. Section 6 tells them apart.
 # - A part may cost because it learns slowly, because others mislead it, or because it fits too well. Longer training,
-#   complete data and the training loss tell which.
+#   complete data and the training loss are hints at which.
 # - One knob at a time says nothing of knobs that work together.
 
 # %% [markdown]

@@ -26,9 +26,10 @@
 #   `outputs/tables/`.
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
 #   there. Training takes about five minutes with the quick file, four hours with `../params/comparison/`, which has the
-#   columns "text missing" and "image missing", two more with `../params/comparison_both/`, which has the third one, and
-#   another two with `../params/comparison_more/`, which adds methods to it that Table 1 lacks. `../params/table1/` has
-#   all columns in one file; it takes seven to sixteen hours on two cores, by their kind, and an estimated one on a GPU.
+#   columns "text missing" and "image missing", two and a quarter with `../params/comparison_both/`, which has the third
+#   one, and two and a half with `../params/comparison_more/`, which adds methods to it that Table 1 lacks.
+#   `../params/table1/` has all columns in one file; it takes seven to sixteen hours on two cores, by their kind, and an
+#   estimated one on a GPU.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
 
 # %% [markdown]
@@ -226,8 +227,8 @@ families |= {"ViLT": "reference", "DCP": "vlp", "SyP": "vlp", "Retrieval": "reco
 
 
 def family(method):
-    """That of the method before "+ GA" and the like."""
-    return families[method.split(" + ")[0]]
+    """That of the method before "+ GA" and the like, or before a comma."""
+    return families[method.split(" + ")[0].split(", ")[0]]
 
 
 epochs = " or ".join(str(n) for n in sorted({result.config.epochs for result in ours.results}))
