@@ -514,7 +514,7 @@ for row in spent.itertuples():
 # 3. Change the perplexity of the t-SNE from 30 to 5. Which conclusion changes, and which number does not?
 # 4. Copy the grid file and set `missing_type: image` in its knobs. Which task now loses most at a rate of 0.9, and why?
 # 5. In section 3 a model trained at a high rate sees fewer complete samples. How would you separate "fewer complete
-#    samples" from "used to losses"? (A hint: the knob `train_subset`.)
+#    samples" from "used to losses"? (A hint: the knobs `train_subset` and `epoch_steps`.)
 
 # %% [markdown]
 # ## Provenance

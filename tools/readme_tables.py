@@ -46,6 +46,33 @@ def gaps() -> str:
     return _over_rates(*parts, ["task"])
 
 
+def steps() -> str:
+    """The gap of complete test samples to a bound with as many steps as joint training, and to one with fewer."""
+    parts = []
+    for suffix in ("", "_overall"):
+        tables = {"as many steps": _read(f"gaps{suffix}", "03_imbalance").query("subset == 'complete'")}
+        tables["fewer steps"] = _read(f"gaps_fewer_steps{suffix}", "03_imbalance")
+        part = pd.concat([table.assign(bound=bound) for bound, table in tables.items()])
+        parts.append(part.sort_values("dataset", key=lambda names: names.map(TASKS.index), kind="stable"))
+    return _over_rates(*parts, ["task", "bound"])
+
+
+def longer() -> str:
+    """The gap of complete test samples where bound and joint training take three times as long, at both cuts."""
+    usual, own = (_read(name, "03_imbalance") for name in ("gaps", "changes_own_cut"))
+    usual, own = usual.query("subset == 'complete'"), own.query("second == 'complete only'")
+    looks = {"": (usual, _read("gaps_longer", "03_imbalance"))}
+    looks[", own cut"] = (own, _read("gaps_longer_own_cut", "03_imbalance"))
+    rows = []
+    for cut, (short, long) in looks.items():
+        short = short.set_index(["dataset", "missing_rate"])
+        for _, row in _with_metrics(long).query("subset == 'complete'").iterrows():
+            before = short.loc[(row["dataset"], row["missing_rate"])]
+            cells = (_interval(gap, "+.3f") for gap in (before, row))
+            rows.append([row["task"] + cut, f"{row['missing_rate']:.0%}", *cells])
+    return _markdown(["task", "missing", "up to 20 epochs", "up to 60 epochs"], rows)
+
+
 def changes() -> str:
     """What reweighting and alignment change on both kinds of test samples."""
     parts = [_read(name, "03_imbalance") for name in ("changes", "changes_overall")]
@@ -270,7 +297,8 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(table2, gaps, changes, selection, own_cut, lengths, table2_own_cut, adapter, rules, knobs, robustness),
+    *(gaps, steps, longer, changes, selection, own_cut, lengths),
+    *(table2, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(thresholds, subsets, controls, alignment),
 )
