@@ -21,6 +21,8 @@ STYLES = {
     "fewer steps": ("#999999", "o", "--"),
     "usual length": ("#999999", "o", "-"),
     "three times as long": ("#000000", "D", "--"),
+    "with stand-ins": ("#999999", "o", "-"),
+    "without stand-ins": ("#000000", "D", "--"),
     "aligned": (PALETTE["full ANGA"], "s", "--"),
     "text": (PALETTE["text"], "o", "-"),
     "image": (PALETTE["image"], "^", "--"),
