@@ -59,18 +59,12 @@ def steps() -> str:
 
 def longer() -> str:
     """The gap of complete test samples where bound and joint training take three times as long, at both cuts."""
-    usual, own = (_read(name, "03_imbalance") for name in ("gaps", "changes_own_cut"))
-    usual, own = usual.query("subset == 'complete'"), own.query("second == 'complete only'")
-    looks = {"": (usual, _read("gaps_longer", "03_imbalance"))}
-    looks[", own cut"] = (own, _read("gaps_longer_own_cut", "03_imbalance"))
-    rows = []
-    for cut, (short, long) in looks.items():
-        short = short.set_index(["dataset", "missing_rate"])
-        for _, row in _with_metrics(long).query("subset == 'complete'").iterrows():
-            before = short.loc[(row["dataset"], row["missing_rate"])]
-            cells = (_interval(gap, "+.3f") for gap in (before, row))
-            rows.append([row["task"] + cut, f"{row['missing_rate']:.0%}", *cells])
-    return _markdown(["task", "missing", "up to 20 epochs", "up to 60 epochs"], rows)
+    return _beside_gaps("longer", ["up to 20 epochs", "up to 60 epochs"])
+
+
+def unaided() -> str:
+    """The gap of complete test samples with stand-ins for what is missing, and without, at both cuts."""
+    return _beside_gaps("unaided", ["with stand-ins", "without"])
 
 
 def changes() -> str:
@@ -297,7 +291,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(gaps, steps, longer, changes, selection, own_cut, lengths),
+    *(gaps, steps, longer, unaided, changes, selection, own_cut, lengths),
     *(table2, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(thresholds, subsets, controls, alignment),
@@ -338,6 +332,20 @@ def _over_rates(table: pd.DataFrame, overall: pd.DataFrame, names: list[str]) ->
         part = part.set_index("missing_rate")
         rows.append([*key, *(_interval(row, "+.3f") for row in (*(part.loc[rate] for rate in rates), whole[key]))])
     return _markdown([*names, *(f"{rate:.0%}" for rate in rates), "all rates"], rows)
+
+
+def _beside_gaps(grid: str, names: list[str]) -> str:
+    """The gaps of complete test samples in another grid of 03 beside the usual ones, at both cuts."""
+    usual = {"": _read("gaps", "03_imbalance"), ", own cut": _read("changes_own_cut", "03_imbalance")}
+    others = {"": _read(f"gaps_{grid}", "03_imbalance"), ", own cut": _read(f"gaps_{grid}_own_cut", "03_imbalance")}
+    rows = []
+    for cut, table in usual.items():
+        first = table.query("second == 'complete only'").set_index(["dataset", "missing_rate"])
+        for _, row in _with_metrics(others[cut]).query("subset == 'complete'").iterrows():
+            gaps_of_both = first.loc[(row["dataset"], row["missing_rate"])], row
+            cells = (_interval(gap, "+.3f") for gap in gaps_of_both)
+            rows.append([row["task"] + cut, f"{row['missing_rate']:.0%}", *cells])
+    return _markdown(["task", "missing", *names], rows)
 
 
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
