@@ -1,9 +1,8 @@
 """Grids of runs: a YAML file of knobs, axes and seeds in, one table of finished runs out."""
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -279,25 +278,12 @@ class GridRuns:
         return pd.DataFrame(rows)
 
     def _paired(self, first, second, subsets, n_resamples: int) -> list[dict]:
-        dataset = self._dataset(first[0].config)
+        dataset = load_config_dataset(first[0].config)
         rows = []
         for subset in subsets:
             mean, low, high = paired_difference(first, second, dataset, subset, n_resamples)
             rows.append({"subset": subset, "mean": mean, "low": low, "high": high, "runs": len(first)})
         return rows
-
-    @cached_property
-    def _dataset(self) -> Callable:
-        """Data sets by config, each loaded once."""
-        loaded = {}
-
-        def dataset(config: Config):
-            key = (config.dataset, config.root, config.unimodal_cue)
-            if key not in loaded:
-                loaded[key] = load_config_dataset(config)
-            return loaded[key]
-
-        return dataset
 
     def _known(self, labels: dict) -> None:
         for axis, label in labels.items():
