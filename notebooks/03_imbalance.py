@@ -344,14 +344,28 @@ for row in leads.reset_index().query("missing_rate == @rate").itertuples():
     print(f"{row.against:.0%} of the steps point against the complete samples.")
 
 # %% [markdown]
-# ### Lengths over training
+# ### Shares over training
+#
+# The same over the epochs: does the share of reconstructed samples grow, once the model fits the complete ones?
 
 # %%
 here = steps[steps["missing_rate"] == rate]
+middle_half = "median and middle half of the steps"
+shares = here.melt(["dataset", "epoch"], ["pull", "by_chance"], "share", "of the pull")
+shares["share"] = shares["share"].replace({"pull": "reconstructed", "by_chance": "by chance"})
+shares = quartiles(shares, ["dataset", "epoch", "share"], "of the pull")
+keep(over_epochs(shares, "share", "share of the pull", ylim=(0, 1)), shares, "shares", "rates", middle_half)
+
+# %% [markdown]
+# **What you should see:** the coloured line above the grey one means that reconstructed samples have more than the
+# share that their number alone would give them.
+#
+# ### Lengths over training
+
+# %%
 lengths = here.melt(["dataset", "epoch"], ["norm_complete", "norm_reconstructed"], "group", "norm")
 lengths["group"] = lengths["group"].str.removeprefix("norm_")
 lengths = quartiles(lengths, ["dataset", "epoch", "group"], "norm")
-middle_half = "median and middle half of the steps"
 keep(over_epochs(lengths, "group", "gradient norm", yscale="log"), lengths, "norms", "rates", middle_half)
 
 # %% [markdown]
@@ -463,6 +477,42 @@ if len(recut):
 
 # %% [markdown]
 # **What you should see:** what is gone now was a matter of sureness. What is still there is not.
+#
+# ### What helps where nothing stands in?
+#
+# Section 2 found how wide the gap is where a lost text is not replaced. A cure for imbalance should pay most where the
+# gap is widest. So we train the model without retrieval with group means and with alignment as well. (The groups are
+# the same: complete samples, and those without text, the surest of which join the anchor.) What does each leave of
+# the gap, and what do the stand-ins?
+
+# %%
+if "unaided" in study.grids:
+    unaided = study.run("unaided", outputs)
+    ways = [label for label in unaided.grid.axes["training"] if label != "complete only"]
+    left = compare(unaided, [(label, "complete only", "complete") for label in ways])
+    products.table(left, "gaps_left")
+    keep(over_rates(left, "first", "gap left, complete"), left, "gaps_left", "unaided")
+
+# %% [markdown]
+# Whatever closes the gap for complete samples may be paid for by the others. Each step apart, and where there is a
+# threshold, also at each run's own cut:
+
+# %%
+if "unaided" in study.grids:
+    helps = [("joint", "joint, with stand-ins", subset) for subset in UPPER_BOUND] + parts
+    for suffix, where in (("", ""), ("_own_cut", ", own cut")):
+        helped = compare(unaided, helps, own_cut=bool(suffix))
+        if len(helped):
+            products.table(helped, f"changes_unaided{suffix}")
+            whole = compare(unaided, helps, own_cut=bool(suffix), over="missing_rate")
+            products.table(whole, f"changes_unaided{suffix}_overall")
+        for row in helped.itertuples():
+            step = f"{row.dataset}, rate {row.missing_rate}{where}, {row.first} -> {row.second}"
+            print(f"{step}: {row.subset} samples {verdict[sign(row)]}, {in_words(row)}.")
+
+# %% [markdown]
+# **What you should see:** a line below the grey one closes a part of the gap. ("Reconstructed" samples are here those
+# whose text is missing, whether something stands in for it or not.)
 
 # %% [markdown]
 # ## 6. How much imbalance does a known defect make?
@@ -508,6 +558,7 @@ gap = {name: pairs[bound] - pairs[joint] for name, (joint, bound) in measures.it
 extra = {name: gap[name] - gap["sound"] for name in list(measures)[1:]}
 extra = pd.DataFrame(extra).melt(var_name="measure", value_name="extra", ignore_index=False).reset_index()
 extra = mean_intervals(extra, ["dataset", "measure"], "extra")
+products.table(extra, "defect_extra")
 for row in extra.itertuples():
     effect = {1: "widens the gap", 0: "does not clearly move the gap", -1: "narrows the gap"}[sign(row)]
     print(f"{row.dataset}, {row.measure}: the defect {effect}, {in_words(row)} on top of the sound one.")
@@ -580,7 +631,8 @@ for title, part in sides.items():
 for whole in overall[overall["subset"] == "complete"].itertuples():
     part = gaps[(gaps["dataset"] == whole.dataset) & (gaps["subset"] == "complete")]
     signs = [sign(row) for row in part.itertuples()]
-    occurs = "occurs" if sign(whole) == 1 or 1 in signs else "does not clearly show"
+    somewhere = "shows at some rates alone" if 1 in signs else "does not clearly show"
+    occurs = "occurs" if sign(whole) == 1 else somewhere
     print(
         f"On {whole.dataset} learning imbalance {occurs}: bound minus joint, over all rates, {in_words(whole)};",
         end=" ",
@@ -606,6 +658,14 @@ print(f"There is a clear gap in {len(ill)} of {len(gain)} cases; in {cured} of t
 print(f"complete samples beyond reweighting, in {int((ill['high'] < 0).sum())} it clearly hurts them.")
 
 # %%
+if "unaided" in study.grids:
+    usual = left[left["first"] == "joint"]
+    wide = usual.loc[usual["low"] > 0, ["dataset", "missing_rate"]]
+    print(f"Without stand-ins there is a clear gap in {len(wide)} of {len(usual)} cases;", end=" ")
+    still = {way: int((left[left["first"] == way].merge(wide)["low"] > 0).sum()) for way in ways[1:]}
+    print(", ".join(f"with {way} it is still clear in {count} of them" for way, count in still.items()) + ".")
+
+# %%
 raised = [row.dataset for row in extra.itertuples() if row.measure == "defect, own bound" and sign(row) == 1]
 below = [row.dataset for row in defects.itertuples() if row.measure == "defect, own bound" and sign(row) == 1]
 made = [dataset for dataset in raised if dataset in below]
@@ -618,7 +678,8 @@ print(f"there is a clear gap then on: {', '.join(made) or 'none of these'}.")
 # - The imbalance gap is an upper bound (the subset alone) minus the joint score, in pairs and with an interval. It can
 #   be negative: other samples may teach more than they disturb.
 # - A bound that makes fewer steps than joint training measures how long it was trained. Section 2 tells the two apart.
-# - Imbalance may need no reconstruction: section 2 also asks for it where nothing stands in for what is missing.
+# - Imbalance may need no reconstruction: section 2 also asks for it where nothing stands in for what is missing, section
+#   5 what helps there.
 # - A part of a gap can be mere selection of the epoch; the history tells how much.
 # - "Dominated by reconstructed samples" has two sides: they are many (counts are the weights), and they disagree (the
 #   cosine). Only both together drag complete samples away.
