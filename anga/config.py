@@ -64,6 +64,7 @@ class Config:
     use_adapter: bool | None = _knob(None)  # SEA; null: where the method is anga
     prompt_layer: int = _knob(2, low=1)  # b, counted from 1
     classifier: str = _knob("pooler", "pooler", "linear")  # pooler: ViLT's pooling layer, trained on, then linear
+    head_bias: str = _knob("zero", "zero", "prior", identity="changed")  # its start: 0, or how frequent labels are
     # --- anchor-guided gradient alignment (Secs. 4.1, 4.2)
     use_alignment: bool | None = _knob(None)  # GA; false: plain_update; null: where the method is anga
     plain_update: str = _knob("pooled", "pooled", "group_means")  # pooled: batch mean; group_means: g_C + g_M
@@ -249,6 +250,10 @@ def _check_together(config: Config) -> None:
     if config.use_adapter and not config.use_retrieval:
         raise AngaError(
             "use_adapter: the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
+        )
+    if config.head_bias == "prior" and config.method not in ("anga", "vilt"):
+        raise AngaError(
+            f"head_bias: {config.method} may have classifiers beside its head; only anga and vilt start at a prior."
         )
     if config.integer_mask and not config.use_retrieval:
         raise AngaError("integer_mask: a defect of retrieval; set use_retrieval: true or integer_mask: false.")

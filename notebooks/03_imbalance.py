@@ -678,8 +678,8 @@ print(f"there is a clear gap then on: {', '.join(made) or 'none of these'}.")
 # - The imbalance gap is an upper bound (the subset alone) minus the joint score, in pairs and with an interval. It can
 #   be negative: other samples may teach more than they disturb.
 # - A bound that makes fewer steps than joint training measures how long it was trained. Section 2 tells the two apart.
-# - Imbalance may need no reconstruction: section 2 also asks for it where nothing stands in for what is missing, section
-#   5 what helps there.
+# - Imbalance may need no reconstruction: section 2 also asks for it where nothing stands in for what is missing,
+#   section 5 what helps there.
 # - A part of a gap can be mere selection of the epoch; the history tells how much.
 # - "Dominated by reconstructed samples" has two sides: they are many (counts are the weights), and they disagree (the
 #   cosine). Only both together drag complete samples away.

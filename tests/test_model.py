@@ -119,6 +119,27 @@ def test_initial_weights_follow_the_training_seed_alone(binary_world):
     assert torch.equal(torch.get_rng_state(), state), "torch's global random state is not touched"
 
 
+@pytest.mark.parametrize("method", ["anga", "vilt"])
+def test_a_head_that_starts_at_the_prior_predicts_how_frequent_labels_are(world, method):
+    config = tiny_config(method=method, use_adapter=False, use_alignment=False)
+    inputs = world.inputs(config)
+    plain, prior = (build_model(config.with_(head_bias=start), inputs) for start in ("zero", "prior"))
+    labels = torch.as_tensor(inputs.dataset.labels[inputs.training_rows()])
+    bias = prior.head[-1].bias
+    if labels.ndim == 2:
+        assert torch.allclose(bias.sigmoid(), (labels.sum(0) + 1).float() / (len(labels) + 2), atol=1e-6)
+    else:
+        counts = torch.bincount(labels, minlength=len(bias)) + 1
+        assert torch.allclose(bias.softmax(0), counts / counts.sum(), atol=1e-6)
+    moved = [n for n, start in plain.trainable().items() if not torch.equal(start, prior.trainable()[n])]
+    assert moved == ["head.1.bias"], "nothing else starts elsewhere"
+
+
+def test_methods_with_classifiers_beside_their_head_do_not_start_at_the_prior():
+    with pytest.raises(AngaError, match="head_bias: momke"):
+        tiny_config(method="momke", head_bias="prior")
+
+
 def test_the_backbones_dropout_stays_off(binary_world):
     model, batch = model_and_batch(binary_world)
     model.train()
