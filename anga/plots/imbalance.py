@@ -16,6 +16,8 @@ STYLES = {
     "complete": (PALETTE["complete"], "o", "-"),
     "reconstructed": (PALETTE["reconstructed"], "^", "--"),
     "by chance": ("#999999", "o", "--"),
+    "from one half": ("#999999", "o", "-"),
+    "from the prior": ("#000000", "D", "--"),
     "as selected": ("#999999", "o", "-"),
     "same selection": ("#000000", "D", "--"),
     "as many steps": ("#000000", "D", "-"),
