@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from anga.config import Config, read_yaml
+from anga.config import Config, noting, read_yaml, refuse
 from anga.errors import AngaError
-from anga.parameters import ParameterSet, Params
+from anga.grids import CHECKS, SEEDS
+from anga.parameters import ParameterSet, take_seeds
 from anga.runs import run
 from anga.study import demo, headline, plan, reproduce
 
@@ -100,13 +101,17 @@ def _config(options: argparse.Namespace) -> Config:
 
     The knobs are put together before a config is made of them: what a method decides is then decided by the last one.
     """
-    knobs = read_yaml(options.params) if options.params else {}
-    if {"mask_seeds", "train_seeds"} & set(knobs):
-        first = Params.from_yaml(options.params).configs()[0]
-        knobs = {name: value for name, value in knobs.items() if name not in ("mask_seeds", "train_seeds")}
-        knobs |= {"mask_seed": first.mask_seed, "train_seed": first.train_seed}
+    knobs, complaints = {}, []
+    with noting(complaints):
+        knobs = read_yaml(options.params) if options.params else {}
+    if set(SEEDS) & set(knobs):
+        mask_seed, train_seed = take_seeds(options.params, knobs, complaints)[0]
+        knobs |= {"mask_seed": mask_seed, "train_seed": train_seed}
     source = " and ".join(filter(None, [options.params, options.set and "--set"]))
-    return Config.from_dict({**knobs, **_knobs(options.set)}, source)
+    with noting(complaints):
+        config = Config.from_dict({**knobs, **_knobs(options.set, complaints)}, source, CHECKS)
+    refuse(complaints)
+    return config
 
 
 def _best_epoch(result) -> int:
@@ -115,15 +120,19 @@ def _best_epoch(result) -> int:
     return int(validation.idxmax()) + 1 - int(validation.isna().sum())
 
 
-def _knobs(pairs: list[str]) -> dict:
+def _knobs(pairs: list[str], complaints: list[str]) -> dict:
     """`KNOB=VALUE` words as a mapping; values are read as YAML."""
-    bad = [pair for pair in pairs if "=" not in pair]
-    if bad:
-        raise AngaError(f"--set {bad[0]}: expected KNOB=VALUE, for example --set missing_rate=0.5.")
-    try:
-        return {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
-    except yaml.YAMLError as error:
-        raise AngaError(f"--set: a value is no valid YAML ({' '.join(str(error).split())}).") from None
+    knobs = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            complaints.append(f"--set {pair}: expected KNOB=VALUE, for example --set missing_rate=0.5.")
+            continue
+        try:
+            knobs[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            complaints.append(f"--set {pair}: the value is no valid YAML ({' '.join(str(error).split())}).")
+    return knobs
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -141,13 +150,16 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _studies(options: argparse.Namespace) -> list[ParameterSet]:
     """The sets of parameter files that are asked for, without those of which --only leaves nothing."""
-    studies = [ParameterSet.read(folder) for folder in options.params]
+    studies, complaints = [], []
+    for folder in options.params:
+        with noting(complaints):
+            studies.append(ParameterSet.read(folder))
+    refuse(complaints)
     if options.only is None:
         return studies
     known = sorted({name for study in studies for name in study.files})
-    unknown = [name for name in options.only if name not in known]
-    if unknown:
-        raise AngaError(f"--only {unknown[0]}: {' '.join(options.params)} have no such file, only {', '.join(known)}.")
+    where = f"{' '.join(options.params)} have no such file, only {', '.join(known)}."
+    refuse([f"--only {name}: {where}" for name in options.only if name not in known])
     return [study for study in (study.only(options.only) for study in studies) if study.files]
 
 

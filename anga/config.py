@@ -1,7 +1,7 @@
 """Every knob of a run in one frozen dataclass; the paper's values (Sec. 5.1) are the defaults.
 
-A knob is flat, has a unit or its allowed values beside it, and is checked when the config is made: an unknown name,
-a wrong type or an impossible value raises an error that names the knob.
+A knob is flat, has a unit or its allowed values beside it, and is checked when the config is made: unknown names, wrong
+types, impossible values and combinations raise one error with a line for each, which names the knob.
 """
 
 import dataclasses
@@ -10,13 +10,16 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
 from anga.checkpoints import EMBEDDED
+from anga.datasets import LOADERS
 from anga.errors import AngaError
 
 RETRIEVING = ("anga", "ragpt")  # the methods that read retrieved neighbours
@@ -36,14 +39,14 @@ class Config:
     """The knobs of one training run.
 
     Raises:
-        AngaError: a value has the wrong type, lies outside its range, or contradicts another knob.
+        AngaError: a value has the wrong type, lies outside its range, or contradicts another knob; a line for each.
     """
 
     # --- method: anga, or a name that anga.baselines knows, with the options of its own
     method: str = _knob("anga", identity="changed")
     method_options: tuple = _knob((), identity="changed")  # given as a mapping, kept as sorted pairs
     # --- data
-    dataset: str = _knob("clipart-pairs")  # a name that load_dataset knows
+    dataset: str = _knob("clipart-pairs", *LOADERS)
     root: str | None = _knob(None, identity="never")  # folder of a data set that is not embedded
     unimodal_cue: float = _knob(0.0, low=0, high=1)  # clipart-pairs only: strength of a cue in the text alone
     max_text_length: int = _knob(32, low=4)  # tokens, [CLS] and [SEP] included
@@ -93,10 +96,28 @@ class Config:
     precision: str = _knob("float32", "float32", "bfloat16", "auto")  # of forward passes; auto: bfloat16 if it pays
     compile_layers: bool = _knob(False, identity="changed")  # the backbone's, with torch.compile: pays for big ones
     device: str = _knob("auto", identity="never")  # auto, cpu, cuda, cuda:1, ...
+    checks: InitVar[Sequence[Callable[["Config"], None]]] = ()  # no knob: each raises what it finds wrong
 
-    def __post_init__(self):
+    def __post_init__(self, checks):
+        complaints = []
         for knob in fields(self):
-            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+            try:
+                value = _checked(knob, getattr(self, knob.name))
+            except AngaError as error:
+                complaints.append(str(error))
+                value = knob.default  # so that the others can be looked at together
+            object.__setattr__(self, knob.name, value)
+        wrong = {complaint.split(":")[0] for complaint in complaints}
+        self._settle()
+        together = [(knobs.split(), said) for knobs, said in _contradictions(self)]
+        complaints += [f"{knobs[0]}: {said}" for knobs, said in together if wrong.isdisjoint(knobs)]
+        for check in checks if "method" not in wrong else ():
+            with noting(complaints):
+                check(self)
+        refuse(complaints)
+
+    def _settle(self) -> None:
+        """Give knobs that were left open what fits the others, and equal configs equal values."""
         for name in ("root", "backbone", "clip"):  # a folder stays the same one when a notebook runs elsewhere
             value = getattr(self, name)
             if value is not None and (name == "root" or (value not in EMBEDDED and os.path.isdir(value))):
@@ -105,33 +126,26 @@ class Config:
             object.__setattr__(self, "select_on", None)
         if self.train_subset == "all":
             object.__setattr__(self, "epoch_steps", "own")  # which is the same there
-        self._settle("use_retrieval", self.method in RETRIEVING)
-        self._settle("use_adapter", self.method == "anga")
-        self._settle("use_alignment", self.method == "anga")
-        _check_together(self)
-
-    def _settle(self, name: str, value: bool) -> None:
-        """Give a knob that was left open the value that fits the method."""
-        if getattr(self, name) is None:
-            object.__setattr__(self, name, value)
+        for name, methods in (("use_retrieval", RETRIEVING), ("use_adapter", ("anga",)), ("use_alignment", ("anga",))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.method in methods)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str | None = None) -> "Config":
-        """A config from a mapping; an unknown key raises, with the nearest knob where one is near.
+    def from_dict(cls, values: dict[str, Any], source: str | None = None, checks: Sequence = ()) -> "Config":
+        """A config from a mapping; an unknown key is wrong too, and the nearest knob is named where one is near.
 
-        What is raised begins with the source, such as a file's path, where one is given.
+        Each line of what is raised begins with the source, such as a file's path, where one is given.
         """
-        where = f"{source}: " if source else ""
+        where, complaints = f"{source}: " if source else "", []
         known = sorted(knob.name for knob in fields(cls))
-        for key in map(str, values):
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise AngaError(f"{where}unknown key {key}{hint}; known keys are {', '.join(known)}.")
-        try:
-            return cls(**values)
-        except AngaError as error:
-            raise AngaError(f"{where}{error}") from None
+        for key in (str(key) for key in values if key not in known):
+            near = difflib.get_close_matches(key, known, n=1)
+            cure = f" (did you mean {near[0]}?)" if near else f"; known keys are {', '.join(known)}"
+            complaints.append(f"{where}unknown key {key}{cure}.")
+        with noting(complaints, where):
+            config = cls(**{key: value for key, value in values.items() if key in known}, checks=checks)
+        refuse(complaints)
+        return config
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Config":
@@ -170,6 +184,21 @@ class Config:
     def update_rule(self) -> str:
         """The rule of anga.aligner that turns group gradients into one update."""
         return "cone" if self.use_alignment else self.plain_update
+
+
+@contextmanager
+def noting(complaints: list[str], where: str = "") -> Iterator[None]:
+    """Note what is wrong, a line each that begins with `where`, and go on behind this block."""
+    try:
+        yield
+    except AngaError as error:
+        complaints += [f"{where}{line}" for line in str(error).splitlines()]
+
+
+def refuse(complaints: Sequence[str]) -> None:
+    """Raise all that was noted, each line once; nothing noted: go on."""
+    if complaints:
+        raise AngaError("\n".join(dict.fromkeys(complaints)))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -238,24 +267,38 @@ def _pairs(name: str, value: Any) -> tuple:
     return tuple(sorted(options.items()))
 
 
-def _check_together(config: Config) -> None:
-    if config.cos_threshold >= 1:
-        raise AngaError(f"cos_threshold: must lie below 1 (a cone of half-angle 0), not {config.cos_threshold}.")
-    if config.lambda_min > config.lambda_max:
-        raise AngaError(f"lambda_min: must not exceed lambda_max ({config.lambda_min} > {config.lambda_max}).")
-    if config.use_adapter and config.method != "anga":
-        raise AngaError(
-            f"use_adapter: only anga has the adapter, not {config.method}; leave it out or set it to false."
-        )
-    if config.use_adapter and not config.use_retrieval:
-        raise AngaError(
-            "use_adapter: the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
-        )
-    if config.head_bias == "prior" and config.method not in ("anga", "vilt"):
-        raise AngaError(
-            f"head_bias: {config.method} may have classifiers beside its head; only anga and vilt start at a prior."
-        )
-    if config.integer_mask and not config.use_retrieval:
-        raise AngaError("integer_mask: a defect of retrieval; set use_retrieval: true or integer_mask: false.")
-    if config.unimodal_cue and config.dataset != "clipart-pairs":
-        raise AngaError(f"unimodal_cue: only clipart-pairs has this knob, not {config.dataset}; set it to 0.")
+def _contradictions(c: Config) -> Iterator[tuple[str, str]]:
+    """Knobs that do not go together, the one to blame first, and what is wrong with it."""
+    if c.cos_threshold >= 1:
+        yield "cos_threshold", f"must lie below 1 (a cone of half-angle 0), not {c.cos_threshold}."
+    if c.lambda_min > c.lambda_max:
+        yield "lambda_min lambda_max", f"must not exceed lambda_max ({c.lambda_min} > {c.lambda_max})."
+    if c.use_adapter and c.method != "anga":
+        yield "use_adapter", f"only anga has the adapter, not {c.method}; leave it out or set it to false."
+    elif c.use_adapter and not c.use_retrieval:
+        said = "the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
+        yield "use_adapter use_retrieval method", said
+    if c.head_bias == "prior" and c.method not in ("anga", "vilt"):
+        said = f"{c.method} may have classifiers beside its head; only anga and vilt start at a prior."
+        yield "head_bias method", said
+    if c.integer_mask and not c.use_retrieval:
+        said = "a defect of retrieval; set use_retrieval: true or integer_mask: false."
+        yield "integer_mask use_retrieval method", said
+    if c.unimodal_cue and c.dataset != "clipart-pairs":
+        yield "unimodal_cue dataset", f"only clipart-pairs has this knob, not {c.dataset}; set it to 0."
+    absent = {0: "reconstructed", 1: "complete"}.get(c.missing_rate, "")
+    for knob, split in (("train_subset", "training"), ("select_on", "validation")):
+        if getattr(c, knob) == absent:
+            rate = f"at missing_rate {c.missing_rate}; choose another missing_rate or subset."
+            yield f"{knob} missing_rate", f"no {split} sample is {absent} {rate}"
+
+
+def check_prompt_layer(c: Config) -> None:
+    """AngaError where prompts join at a layer that the backbone has not; a hub's is not asked."""
+    file = Path(__file__).parent / "assets" / c.backbone / "config.json"  # an absolute path of one's own stays itself
+    try:
+        layers = int(json.loads(file.read_text())["num_hidden_layers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # loading it says what is wrong with it
+    if c.method in ("anga", "ragpt") and c.prompt_layer > layers:
+        raise AngaError(f"prompt_layer: {c.prompt_layer} lies beyond the {layers} layers of {c.backbone}; lower it.")

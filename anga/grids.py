@@ -1,14 +1,14 @@
 """Grids of runs: a YAML file of knobs, axes and seeds in, one table of finished runs out."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from anga.baselines import check_method
-from anga.config import Config, read_yaml
+from anga.config import Config, check_prompt_layer, noting, read_yaml, refuse
 from anga.errors import AngaError
 from anga.inputs import load_config_dataset
 from anga.published import published
@@ -21,6 +21,7 @@ SEEDS = ("mask_seeds", "train_seeds")
 ROWS = {"method", "part"}  # the axes that can list the rows of a table of the paper
 FILE_KEYS = {"knobs", "grids", *SEEDS}
 GRID_KEYS = {"knobs", "axes", "paper", *SEEDS}
+CHECKS = (check_method, check_prompt_layer)  # of a config that is going to be run
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class GridFile:
     The knobs of a label come before the grid's, and those before the file's; two axes never set the same knob.
 
     Raises:
-        AngaError: one message with all that is wrong in the file.
+        AngaError: all that is wrong in the file, a line each.
     """
 
     def __init__(self, path: str | Path, values: dict):
         self.path = Path(path)
         complaints = [
-            f"unknown key {key}; known keys are {', '.join(sorted(FILE_KEYS))}" for key in values.keys() - FILE_KEYS
+            f"unknown key {k}; known keys are {', '.join(sorted(FILE_KEYS))}" for k in values if k not in FILE_KEYS
         ]
         grids = values.get("grids")
         if not isinstance(grids, dict) or not grids:
@@ -92,8 +93,7 @@ class GridFile:
         knobs = _knobs("knobs", values.get("knobs", {}), complaints)
         seeds = {key: values[key] for key in SEEDS if key in values}
         self.grids = {name: _expand(name, knobs, seeds, grid, complaints) for name, grid in grids.items()}
-        if complaints:
-            raise AngaError(f"{path}: " + "\n  ".join(dict.fromkeys(complaints)))
+        refuse([f"{path}: {complaint.rstrip('.')}." for complaint in complaints])
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "GridFile":
@@ -128,30 +128,42 @@ class GridFile:
 
 def _expand(name: str, knobs: dict, seeds: dict, grid: dict, complaints: list[str]) -> Grid:
     """All configs of one grid; what is wrong is noted in `complaints` and left out."""
-    if not isinstance(grid, dict) or not isinstance(grid.get("axes"), dict) or not grid["axes"]:
+    grid = grid if isinstance(grid, dict) else {}
+    axes = grid.get("axes")
+    if not isinstance(axes, dict) or not axes:
         complaints.append(f"{name}: expected axes, a mapping of at least one axis")
-        return Grid(name, {}, pd.DataFrame(), [])
+        axes = {}
     complaints += [
-        f"{name}: unknown key {k}; known keys are {', '.join(sorted(GRID_KEYS))}" for k in grid.keys() - GRID_KEYS
+        f"{name}: unknown key {k}; known keys are {', '.join(sorted(GRID_KEYS))}" for k in grid if k not in GRID_KEYS
     ]
-    axes = {axis: _labels(name, axis, values, complaints) for axis, values in grid["axes"].items()}
+    axes = {axis: _labels(name, axis, values, complaints) for axis, values in axes.items()}
     _check_axes(name, axes, complaints)
     _check_paper(name, grid.get("paper"), axes, complaints)
     pairs = seed_pairs(name, *(grid.get(key, seeds.get(key, [0])) for key in SEEDS), complaints)
     base = knobs | _knobs(f"{name}: knobs", grid.get("knobs", {}), complaints)
-    rows, configs = [], []
-    for point in itertools.product(*(labels.items() for labels in axes.values())):
-        labels = dict(zip(axes, (label for label, _ in point), strict=True))
-        chosen = base | {key: value for _, own in point for key, value in own.items()}
+    rows, configs, wrong = [], [], {}
+    for labels, chosen in _points(axes):
+        said = []
         for mask_seed, train_seed in pairs:
-            config = _config(
-                f"{name} at {labels}", {**chosen, "mask_seed": mask_seed, "train_seed": train_seed}, complaints
-            )
-            if config is not None:
-                rows.append({**labels, "mask_seed": mask_seed, "train_seed": train_seed})
-                configs.append(config)
+            own = {"mask_seed": mask_seed, "train_seed": train_seed}
+            with noting(said):
+                configs.append(Config.from_dict(base | chosen | own, checks=CHECKS))
+                rows.append(labels | own)
+        for complaint in dict.fromkeys(said):
+            wrong.setdefault(complaint, []).append(f"{name} at {labels}" if labels else name)
+    for complaint, points in wrong.items():
+        more = f" and {len(points) - 1} more" if len(points) > 1 else ""
+        complaints.append(f"{points[0]}{more}: {complaint}")
     labels = {axis: list(labels) for axis, labels in axes.items()}
     return Grid(name, labels, pd.DataFrame(rows), configs, grid.get("paper"))
+
+
+def _points(axes: dict[str, dict]) -> Iterator[tuple[dict, dict]]:
+    """Labels and knobs of every point; an axis without labels is left out, so that the others can be checked."""
+    axes = {axis: labels for axis, labels in axes.items() if labels}
+    for point in itertools.product(*(labels.items() for labels in axes.values())):
+        knobs = {key: value for _, own in point for key, value in own.items()}
+        yield dict(zip(axes, (label for label, _ in point), strict=True)), knobs
 
 
 def _knobs(where: str, knobs, complaints: list[str]) -> dict:
@@ -220,17 +232,7 @@ def _seeds(where: str, key: str, values, complaints: list[str]) -> list[int]:
     if numbers and values and len(set(values)) == len(values):
         return values
     complaints.append(f"{where}: {key} must be a list of different whole numbers such as [0, 1, 2], not {values!r}")
-    return []
-
-
-def _config(where: str, knobs: dict, complaints: list[str]) -> Config | None:
-    try:
-        config = Config.from_dict(knobs)
-        check_method(config)
-        return config
-    except AngaError as error:
-        complaints.append(f"{where}: {str(error).rstrip('.')}")
-    return None
+    return [0]  # so that everything else can be checked
 
 
 @dataclass(frozen=True)

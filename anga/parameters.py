@@ -4,10 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from anga.baselines import check_method
-from anga.config import Config, read_yaml
+from anga.config import Config, noting, read_yaml, refuse
 from anga.errors import AngaError
-from anga.grids import SEEDS, GridFile, seed_pairs
+from anga.grids import CHECKS, SEEDS, GridFile, seed_pairs
 
 # The rows of the headline table; each adds one part of the method (Table 2 of the paper).
 VARIANTS: dict[str, dict] = {
@@ -35,19 +34,12 @@ class Params:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Params":
-        """Read a parameter file; unknown keys and bad values raise before anything runs."""
+        """Read a parameter file; unknown keys and bad values raise before anything runs, a line each."""
         values, complaints = read_yaml(path), []
-        seeds = seed_pairs(str(path), *(values.pop(name, [0]) for name in SEEDS), complaints)
-        if complaints:
-            raise AngaError(f"{complaints[0]}.")
-        for name in ("mask_seed", "train_seed"):
-            if name in values:
-                raise AngaError(f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}.")
-        config = Config.from_dict(values, source=str(path))
-        try:
-            check_method(config)
-        except AngaError as error:
-            raise AngaError(f"{path}: {error}") from None
+        seeds = take_seeds(str(path), values, complaints)
+        with noting(complaints):
+            config = Config.from_dict(values, str(path), CHECKS)
+        refuse(complaints)
         return cls(Path(path), config, tuple(seeds))
 
     @property
@@ -81,19 +73,18 @@ class ParameterSet:
         """Read a folder.
 
         Raises:
-            AngaError: it holds no parameter file, or, in one message, all that is wrong in any of them.
+            AngaError: it holds no parameter file, or all that is wrong in any of them or their variants, a line each.
         """
         paths = sorted(Path(folder).glob("*.yaml"))
         if not paths:
             raise AngaError(f"{folder}: holds no parameter file (*.yaml); name a folder such as params/quick.")
         read, complaints = [], []
         for path in paths:
-            try:
+            with noting(complaints):
                 read.append(GridFile.from_yaml(path) if "grids" in read_yaml(path) else Params.from_yaml(path))
-            except AngaError as error:
-                complaints.append(str(error))
-        if complaints:
-            raise AngaError("\n".join(complaints))
+        for file in (file for file in read if isinstance(file, Params)):
+            _check_variants(file, complaints)
+        refuse(complaints)
         kinds = [[file for file in read if isinstance(file, kind)] for kind in (Params, GridFile)]
         return cls(Path(folder), *kinds)
 
@@ -117,6 +108,30 @@ class ParameterSet:
     def configs(self) -> list[Config]:
         """Every config, each once."""
         return list(dict.fromkeys(config for configs in self.jobs().values() for config in configs))
+
+
+def take_seeds(path: str, values: dict, complaints: list[str]) -> list[tuple[int, int]]:
+    """Take the lists of seeds out of a parameter file's values: their pairs."""
+    wrong: list[str] = []
+    pairs = seed_pairs(path, *(values.pop(name, [0]) for name in SEEDS), wrong)
+    complaints += [f"{complaint}." for complaint in wrong]
+    complaints += [
+        f"{path}: use {name}s: [{values[name]}] (a list) in a parameter file, not {name}."
+        for name in ("mask_seed", "train_seed")
+        if name in values
+    ]
+    return pairs
+
+
+def _check_variants(params: Params, complaints: list[str]) -> None:
+    """A task is run as every variant of anga, whose knobs replace the file's."""
+    if params.config.method != "anga":
+        said = f"a task's variants are those of anga, not {params.config.method}; compare methods in a file of grids."
+        complaints.append(f"{params.path}: method: {said}")
+        return
+    for name, knobs in VARIANTS.items():
+        with noting(complaints, f"{params.path}: as {name}: "):
+            params.configs(**knobs)
 
 
 def variant_configs(params: Params) -> list[Config]:

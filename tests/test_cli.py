@@ -98,6 +98,32 @@ def test_user_errors_are_one_line_and_exit_code_1(params, tmp_path, capsys, argu
         call(params, tmp_path, *arguments, "--debug")
 
 
+def test_all_mistakes_of_set_are_listed_at_once(params, tmp_path, capsys):
+    words = [word for pair in ("top_k=x", "epochs=0", "foo=1", "lambda_min", "a=[1") for word in ("--set", pair)]
+    assert call(params, tmp_path, *words) == 1
+    first, *others = capsys.readouterr().err.splitlines()
+    both = f"{params} and --set: "
+    starts = ["--set a=[1: the value is no valid YAML", f"{both}unknown key foo", f"{both}top_k: ", f"{both}epochs: "]
+    assert first.startswith("anga: --set lambda_min: expected KNOB=VALUE")
+    assert all(line.startswith(start) for line, start in zip(others, starts, strict=True)), others
+    assert main(["run", "absent.yaml", "--set", "epochs=0"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_mistakes_of_all_sets_are_listed_before_anything_begins(tmp_path, capsys):
+    for name, text in {"one": "epochs: 0\ntop_k: 0", "two": "top_k: 5", "three": "misssing_rate: 0.5"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.yaml").write_text(text)
+    sets = [str(tmp_path / name) for name in ("one", "two", "three", "four")]
+    assert main(["plan", "--params", *sets]) == 1
+    error = capsys.readouterr().err.removeprefix("anga: ").splitlines()
+    starts = [f"{sets[0]}/task.yaml: top_k: ", f"{sets[0]}/task.yaml: epochs: "]
+    starts += [f"{sets[2]}/task.yaml: unknown key misssing_rate", f"{sets[3]}: holds no parameter file"]
+    assert all(line.startswith(start) for line, start in zip(error, starts, strict=True)), error
+    assert main(["plan", "--params", sets[1], "--only", "task", "a", "b"]) == 1
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["anga", "--only b"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -10,7 +10,8 @@ import yaml
 
 from anga.config import Config, read_yaml
 from anga.errors import AngaError
-from anga.inputs import load_config_dataset, pick_device, pick_precision
+from anga.grids import CHECKS
+from anga.inputs import pick_device, pick_precision
 from anga.parameters import ParameterSet, Params
 
 # Another allowed value for every knob.
@@ -31,6 +32,7 @@ OTHER = {
     "use_adapter": False,
     "prompt_layer": 3,
     "classifier": "linear",
+    "head_bias": "prior",
     "use_alignment": False,
     "plain_update": "group_means",
     "cos_threshold": 0.5,
@@ -236,11 +238,62 @@ def test_values_out_of_range_are_named(knob, value):
         ({"use_retrieval": False}, "use_adapter"),
         ({"use_retrieval": False, "use_adapter": False, "integer_mask": True}, "integer_mask"),
         ({"dataset": "clipart-keywords", "unimodal_cue": 0.3}, "unimodal_cue"),
+        ({"train_subset": "reconstructed", "missing_rate": 0}, "train_subset"),
+        ({"train_subset": "complete", "missing_rate": 1}, "train_subset"),
+        ({"select_on": "reconstructed", "missing_rate": 0}, "select_on"),
     ],
 )
 def test_impossible_combinations_are_named(knobs, culprit):
-    with pytest.raises(AngaError, match=f"^{culprit}: "):
+    with pytest.raises(AngaError, match=f"^{culprit}: ") as caught:
         Config(**knobs)
+    assert "\n" not in str(caught.value)
+
+
+def refusal(make, *words, **knobs) -> list[str]:
+    """The lines of what is raised."""
+    with pytest.raises(AngaError) as caught:
+        make(*words, **knobs)
+    return str(caught.value).splitlines()
+
+
+def test_all_mistakes_of_a_config_are_listed_at_once():
+    knobs = {"cos_threshold": 1.5, "lambda_min": 0.9, "epochs": 0, "top_k": "x", "use_retrieval": False}
+    lines = refusal(Config, **knobs)
+    assert [line.split(":")[0] for line in lines] == ["top_k", "epochs", "cos_threshold", "lambda_min", "use_adapter"]
+    lines = refusal(Config.from_dict, {"foo": 1, **knobs, "top_kk": 3}, source="here")
+    assert len(lines) == 7 and all(line.startswith("here: ") for line in lines)
+    assert lines[0].startswith("here: unknown key foo; known keys are ") and "did you mean top_k?" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"lambda_min": 0.9, "lambda_max": 5},
+        {"use_retrieval": "no", "integer_mask": True},
+        {"dataset": "clipart-pear", "unimodal_cue": 0.5},
+        {"train_subset": "complete", "missing_rate": 1.5},
+        {"method": 3, "method_options": {"form": "deep"}, "use_retrieval": False},
+    ],
+)
+def test_a_wrong_knob_is_not_held_against_others(knobs):
+    assert len(refusal(Config.from_dict, knobs, checks=CHECKS)) == 1
+
+
+def test_what_a_method_refuses_is_listed_with_everything_else():
+    lines = refusal(Config.from_dict, {"method": "mapss", "epochs": 0}, checks=CHECKS)
+    assert [line.split(":")[0] for line in lines] == ["epochs", "method"]
+
+
+def test_prompts_at_a_layer_that_the_backbone_has_not_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 7}')
+    for name, layers in (("mini-vilt", 4), (str(tmp_path), 7)):
+        knobs = {"backbone": name, "prompt_layer": layers}
+        assert Config.from_dict(knobs, checks=CHECKS).prompt_layer == layers
+        (line,) = refusal(Config.from_dict, {**knobs, "prompt_layer": layers + 1}, checks=CHECKS)
+        assert line == f"prompt_layer: {layers + 1} lies beyond the {layers} layers of {name}; lower it."
+        Config.from_dict({**knobs, "prompt_layer": 99, "method": "vilt"}, checks=CHECKS)
+    for name in ("dandelin/vilt-b32-mlm", str(tmp_path / "absent")):
+        Config.from_dict({"backbone": name, "prompt_layer": 99}, checks=CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -298,8 +351,8 @@ def test_automatic_precision_follows_the_gpu(monkeypatch):
 
 
 def test_an_unknown_data_set_is_named():
-    with pytest.raises(AngaError, match="clipart-birds"):
-        load_config_dataset(Config(dataset="clipart-birds"))
+    with pytest.raises(AngaError, match=r"dataset: must be one of clipart-keywords, .*, not 'clipart-birds'"):
+        Config(dataset="clipart-birds")
 
 
 # --- parameter files: knobs and seeds
@@ -330,6 +383,21 @@ def test_bad_seeds_are_named(write, line):
 def test_a_single_seed_in_a_parameter_file_is_pointed_to_the_list(write, knob):
     with pytest.raises(AngaError, match=rf"use {knob}s: \[7\]"):
         Params.from_yaml(write(f"{knob}: 7\n"))
+
+
+def test_all_mistakes_of_a_parameter_file_are_listed_at_once(write):
+    path = write("mask_seeds: x\ntrain_seed: 1\nepochs: 0\ntop_kk: 3\nmissing_rate: 4\nmethod: none\n")
+    lines = refusal(Params.from_yaml, path)
+    starts = ["mask_seeds", "use train_seeds", "unknown key top_kk", "missing_rate:", "epochs:", "method:"]
+    assert all(line.startswith(f"{path}: {start}") for line, start in zip(lines, starts, strict=True)), lines
+
+
+def test_a_task_that_cannot_be_run_as_every_variant_is_refused(write, tmp_path):
+    mask, other = write("integer_mask: true", "a.yaml"), write("method: maps", "b.yaml")
+    assert Params.from_yaml(mask).config.integer_mask, "as one run it is sound"
+    first, second = refusal(ParameterSet.read, tmp_path)
+    assert first.startswith(f"{mask}: as zero-filled: integer_mask: ")
+    assert second.startswith(f"{other}: method: ") and "maps" in second
 
 
 def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):

@@ -82,20 +82,23 @@ def test_configs_of_several_grids_are_listed_once(write):
 
 
 def test_all_mistakes_are_listed_at_once(write):
-    bad = {"axes": {"top_k": [0, 5], "epochs": {"few": {"epocs": 2}}}, "seeds": [1]}
+    bad = {"axes": {"top_k": [0, 5], "epochs": {"few": {"epocs": 2}}, "memory_bank": "full"}, "seeds": [1]}
+    path = write({**PLAIN, "mask_seeds": 3, "size": 1, "grids": {"bad": bad, "empty": {}}})
     with pytest.raises(AngaError) as caught:
-        GridFile.from_yaml(write({**PLAIN, "mask_seeds": 3, "size": 1, "grids": {"bad": bad, "empty": {}}}))
+        GridFile.from_yaml(path)
     message = str(caught.value)
     for complaint in (
         "unknown key size",
         "bad: unknown key seeds",
-        "mask_seeds must be a list",
+        "bad: axis memory_bank must be a list",
+        "bad: mask_seeds must be a list",
+        "bad at {'top_k': 0, 'epochs': 'few'} and 1 more: unknown key epocs (did you mean epochs?)",
+        "bad at {'top_k': 0, 'epochs': 'few'}: top_k: must be at least 1",
         "empty: expected axes",
+        "empty: mask_seeds must be a list",
     ):
-        assert complaint in message
-    with pytest.raises(AngaError) as caught:
-        GridFile.from_yaml(write({"grids": {"bad": {k: v for k, v in bad.items() if k == "axes"}}}))
-    assert "epocs (did you mean epochs?)" in str(caught.value)
+        assert message.count(f"{path}: {complaint}") == 1
+    assert len(message.splitlines()) == 8
 
 
 @pytest.mark.parametrize("values", [3, [], {}, [[1]], {"a": 1}])
@@ -148,6 +151,18 @@ def test_a_points_mistake_is_said_once(knobs):
     said = complaints({"mask_seeds": [0, 1], "grids": {"rates": {"axes": {"training": {"x": knobs}}}}})
     assert said.startswith("set/03_question.yaml: rates at {'training': 'x'}: ")
     assert said.count("rates at") == said.count("question.yaml") == 1 and "\n" not in said
+
+
+def test_a_mistake_of_many_points_is_said_once_for_a_grid():
+    axes = {"epochs": [0], "top_k": [0], "dataset": ["nosuch", "clipart-pairs"], "train": {"a": {}, "b": {"foo": 1}}}
+    knobs = {"cos_threshold": 1.5, "lambda_min": 0.9}
+    lines = complaints({"knobs": knobs, "mask_seeds": [0, 1], "grids": {"g": {"axes": axes}}}).splitlines()
+    first = "set/03_question.yaml: g at {'epochs': 0, 'top_k': 0, 'dataset': 'nosuch', 'train': 'a'}"
+    shared = {line.split(": ")[-2] for line in lines if line.startswith(f"{first[:-1]}}} and 3 more: ")}
+    assert shared == {"epochs", "top_k", "cos_threshold", "lambda_min"}
+    others = [line for line in lines if " and 3 more: " not in line]
+    assert others[0].startswith(f"{first} and 1 more: dataset: must be one of ") and len(others) == 2
+    assert "'train': 'b'} and 1 more: unknown key foo" in others[1]
 
 
 @pytest.fixture
