@@ -7,7 +7,9 @@ Each missing state, complete, text missing or image missing, has prompts of its 
 
 with m the sample's missing state. Published: 16 prompts in each of 6 layers, learning rate 1e-2, weight decay 2e-2,
 batch 256. Adapted: learning rate, decay and batch are the config's, as for every method; what is missing is masked out
-of attention in the place of dummy inputs; the published pooler is kept, and learns. Nothing is left out.
+of attention in the place of dummy inputs; the published pooler is kept, and learns. Prompts start small and random (the
+public code's are zero but for a row of ones), and the classifier is every method's (there two layers with a layer norm
+and a GELU between them). Nothing else is left out.
 
 Learnable parameters: 3 n_p d in each prompted layer (16 prompts in all layers of a backbone that has fewer than six),
 and the head's (d + k)(d + 1).

@@ -10,7 +10,8 @@ the second, every modality that is there passes through all experts, and a route
 Published: width 256, 4 layers in an expert, hidden layers as wide as their input, both stages of equal length (100
 and 100, or 150 and 150 epochs). Here the first stage has 20, as many as a run has by default.
 
-Adapted: x_m starts from the backbone's output on modality m alone. A sample is one vector per modality instead of a
+Adapted: in the first stage an expert sees what the missing table leaves (the released code has every modality there).
+x_m starts from the backbone's output on modality m alone. A sample is one vector per modality instead of a
 conversation, and attention over a single token is the token's own value whatever query and key are: a layer of an
 expert is x + v + MLP(v) with v = V x, the published one without them. The classifier reads
 pooled + LayerNorm(W_o fused), so that the backbone's own fusion is not denied to this method; pooled is normalised

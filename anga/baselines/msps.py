@@ -12,7 +12,9 @@ Adapted: learning rate, decay and batch are the config's, as for every method; w
 attention in the place of dummy inputs. The cosine is that of the j-th text prompt with the j-th image prompt of the
 same layer, and L_o their mean over all of these pairs, so that lambda means the same for any number of prompts.
 L_o belongs to no sample: each has it in its loss, so that every group's gradient holds it once when groups are aligned.
-Left out: nothing.
+Prompts start small and random, and the classifier is every method's (a public port has zeros with a row of ones, and
+two layers with a layer norm and a GELU between them).
+Left out: nothing else.
 
 Learnable parameters: 2 n_p d in each prompted layer (16 prompts in all layers of a backbone that has fewer than six),
 and the head's (d + k)(d + 1).

@@ -17,8 +17,9 @@ With the config's `integer_mask` the published defect is back: until August 2025
 with integers, where ~1 = -2 and ~0 = -1. In a modality that can be missing, an observed x becomes x - 2 F^, and a lost
 one -F^; the other modality stays as it is.
 
-Published: one prompt per modality and per label mean, W drawn from a complex normal distribution, AdamW at 1e-3.
-Adapted: rates, K and b are the config's, as for every method. Padding enters neither F nor attention (the public code
+Published: one prompt per modality and per label mean, W drawn from a complex normal distribution, AdamW at 1e-3
+with weight decay 2e-2, K = 3, prompts from the first layer on. Adapted: rates, decay, K and b are the config's, as for
+every method. Padding enters neither F nor attention (the public code
 masks none), and a text's F is zero-padded to max_text_length, so that its batch does not matter. [CLS] is read out (the
 public code pools position 0, which is a prompt). f^K has no bias: softmax cancels it.
 Left out: dropout of 0.2 in the generator, as everywhere.

@@ -14,7 +14,8 @@ output for the modality alone, at its width d; f_proj and the decoder are linear
 joint output plus the decoder's, normalised (`make_fusion`): no method is denied the backbone's own fusion. Distances
 are means over features, of complete samples, and the modality loss is a mean over what a sample has; both are averaged
 over all samples, so that samples do not touch each other.
-Left out: the adversarial form of alignment, one of the alternatives the paper names, its code having L1 alone; SGD.
+Left out: the adversarial form of alignment, one of the alternatives the paper names, its code having L1 alone; SGD;
+the second training of the released code, which goes on from the first and drops modalities at random.
 
 Learnable parameters: 6d (d + 1) of the encoders, 2d (2d + 2) of f_proj and decoder, 2 (d + 1) of the modality
 classifier, and the head's (d + k)(d + 1).
