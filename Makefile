@@ -40,7 +40,7 @@ demo: $(READY)  ## run the study on the embedded data: three notebooks, one tabl
 plan: $(READY)  ## list what reproduce would do, what is finished, and the time left
 	@$(RUN) -m anga plan $(CHOSEN)
 
-reproduce: $(READY)  ## run the whole study and write outputs/report/*/index.html (PARAMS: some sets, ONLY: some files)
+reproduce: $(READY)  ## run the whole study and write outputs/report/index.html (PARAMS: some sets, ONLY: some files)
 	@$(RUN) -m anga reproduce $(CHOSEN)
 
 reference: $(if $(ONLY),edition) reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository

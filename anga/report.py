@@ -5,15 +5,20 @@ import hashlib
 import html
 import io
 import json
+import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
 from anga.beside_paper import beside_paper
+from anga.errors import AngaError
 from anga.parameters import ParameterSet
 from anga.runs import provenance, run_folder
 
@@ -29,13 +34,15 @@ EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_
 FIGURE_WIDTH = 800  # pixels
 PARTS = ("notebooks", "tables", "figures")  # of a report; in each a folder per parameter file
 BESIDE_PAPER = "beside_paper.csv"
+SCRATCH = (".saving", ".old")  # ends of the names of a report that is being written, and of one that gives way to it
 
 
 def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
     """Write index.html, notebooks/, tables/, figures/ and provenance.json into `folder`.
 
     A whole study replaces what stood there. Some of its files (`ParameterSet.only`) replace their own pages, tables and
-    figures, and provenance.json says that they were made anew.
+    figures, and provenance.json says that they were made anew. Either way the old report stays until the new one is
+    whole, and a lock makes two processes write theirs one after the other.
 
     Args:
         study: what was run.
@@ -43,12 +50,66 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
         outputs: where their tables, figures and runs lie.
 
     Returns the index.
+
+    Raises:
+        AngaError: it cannot be written, for instance to a full disk.
     """
     folder = Path(folder)
+    with named_if_not_made(folder), _locked(folder.parent), _in_place_of(folder, keep=not study.whole) as new:
+        _fill(study, executed, outputs, new)
+    return folder / "index.html"
+
+
+@contextmanager
+def named_if_not_made(path: Path) -> Iterator[None]:
+    """An error of the operating system, such as a full disk's, becomes one that says what was to be made."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
+        raise AngaError(
+            f"{path}: could not be made ({reason}); make room if the disk is full, and call it again."
+        ) from error
+
+
+@contextmanager
+def _locked(reports: Path) -> Iterator[None]:
+    """One process at a time may write into the folder of all reports."""
+    reports.mkdir(parents=True, exist_ok=True)
+    with FileLock(reports / ".lock"):
+        yield
+
+
+@contextmanager
+def _in_place_of(folder: Path, keep: bool) -> Iterator[Path]:
+    """A folder beside another, which it replaces if all goes well; with `keep` it begins as a copy of that one."""
+    new, old = scratch = [folder.with_name(f"{folder.name}{end}") for end in SCRATCH]
+    _clear(folder, *scratch)
+    try:
+        if keep and folder.exists():
+            shutil.copytree(folder, new)
+        new.mkdir(exist_ok=True)
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    finally:
+        _clear(folder, *scratch)
+
+
+def _clear(folder: Path, new: Path, old: Path) -> None:
+    """Take away what an exchange of folders has left, or undo one that stopped halfway."""
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _fill(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: Path) -> None:
+    """Write a report into a folder that is empty, or holds the one of which some files are made anew."""
     facts = _facts(study, outputs, folder / "provenance.json")
-    for old in [folder] if study.whole else [folder / part / name for part in PARTS for name in study.files]:
+    for old in (folder / part / name for part in PARTS for name in study.files):
         shutil.rmtree(old, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n")
     for path in executed:
         _write_page(path, folder / "notebooks" / path.parent.name)
@@ -61,18 +122,57 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
         if len(paper):
             (folder / "tables" / name).mkdir(parents=True, exist_ok=True)
             paper.to_csv(folder / "tables" / name / BESIDE_PAPER, index=False)
-    index = folder / "index.html"
-    index.write_text(_index(study.folder.name, folder, facts), encoding="utf-8")
-    return index
+    (folder / "index.html").write_text(_index(study.folder.name, folder, facts), encoding="utf-8")
+
+
+def write_overview(reports: str | Path) -> Path:
+    """Write index.html into the folder of all reports: which there are, of how many runs, and of when.
+
+    Raises:
+        AngaError: it cannot be written, for instance to a full disk.
+    """
+    path = Path(reports) / "index.html"
+    with named_if_not_made(path), _locked(path.parent):
+        found = sorted(file.parent for file in path.parent.glob("*/provenance.json"))
+        rows = [_overview_row(folder) for folder in found if folder.suffix not in SCRATCH]
+        listed = pd.DataFrame(rows, columns=["parameters", "made from", "report made"])
+        body = f"<h1>The ANGA study</h1>\n{listed.to_html(index=False, escape=False, border=0)}"
+        new = path.with_name(f"{path.name}{SCRATCH[0]}")
+        new.write_text(_page("ANGA study", body), encoding="utf-8")
+        os.replace(new, path)
+    return path
+
+
+def _overview_row(folder: Path) -> list[str]:
+    """Of a report: a link to it, its training runs, and the day it was last written."""
+    parts = _parts(json.loads((folder / "provenance.json").read_text()))
+    runs = [html.escape(f"{name}: {_runs(own)}" if name else _runs(own)) for name, own in parts.items()]
+    made = max(own["report made by"]["finished"] for own in parts.values())
+    name = html.escape(folder.name)
+    return [f'<a href="{name}/index.html">{name}</a>', "<br>".join(runs), made[:10]]
+
+
+def _runs(facts: dict) -> str:
+    return f"{facts['runs']} training runs ({facts['runs missing']} missing)"
 
 
 def _facts(study: ParameterSet, outputs: str | Path, earlier: Path) -> dict:
-    """The study's provenance; of some of its files, the earlier report's with theirs added."""
+    """The study's provenance; of some of its files, the earlier report's with theirs added.
+
+    Once every file was made anew, nothing is left that the earlier report's own numbers would tell of, and they go.
+    """
     if study.whole or not earlier.exists():
         return study_provenance(study, outputs)
     facts = json.loads(earlier.read_text())
-    anew = {name: study_provenance(study.only([name]), outputs) for name in study.files}
-    return facts | {"made anew": facts.get("made anew", {}) | anew}
+    anew = facts.get("made anew", {}) | {name: study_provenance(study.only([name]), outputs) for name in study.files}
+    if {path.stem for path in study.folder.glob("*.yaml")} <= anew.keys():
+        return {"parameters": study.folder.name, "made anew": anew}
+    return facts | {"made anew": anew}
+
+
+def _parts(facts: dict) -> dict[str, dict]:
+    """A report's provenance by parameter file: of those that were made anew, and of all others under ""."""
+    return ({"": facts} if "runs" in facts else {}) | facts.get("made anew", {})
 
 
 def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
@@ -186,10 +286,8 @@ def _index(name: str, folder: Path, facts: dict) -> str:
     figures, tables = sorted(folder.glob("figures/**/*.png")), sorted(folder.glob("tables/**/*.csv"))
     shown = "\n".join(_gallery(title, group, folder) for title, group in groupby(figures, lambda p: p.parent.name))
     known = "\n".join(f"<li>{link(path, path.relative_to(folder / 'tables').as_posix())}</li>" for path in tables)
-    anew = facts.get("made anew", {})
-    made = "\n".join([_hours("", facts), *(_hours(f"{file}, made anew: ", own) for file, own in anew.items())])
     body = f"""<h1>The ANGA study, parameters <code>{html.escape(name)}</code></h1>
-{made}
+{_hours(facts)}
 <h2>Notebooks</h2>
 {listed.to_html(index=False, escape=False, border=0)}
 {_beside_paper([path for path in tables if path.name == BESIDE_PAPER])}<h2>Tables</h2>
@@ -207,9 +305,15 @@ def _title(page: Path) -> str:
     return found[1] if found else html.escape(page.stem)
 
 
-def _hours(what: str, facts: dict) -> str:
-    runs, missing, hours = (facts[key] for key in ("runs", "runs missing", "hours of training"))
-    return f"<p>{html.escape(what)}{runs} training runs ({missing} missing), {hours} hours of training.</p>"
+def _hours(facts: dict) -> str:
+    """How many runs and hours are behind a report, or behind each of its files."""
+    parts = _parts(facts)
+    alone = [] if "" in parts else ["Every file was made on its own; a run that several share counts in each of them."]
+    each = [
+        f"{name and f'{name}, made anew: '}{_runs(own)}, {own['hours of training']} hours of training."
+        for name, own in parts.items()
+    ]
+    return "\n".join(f"<p>{html.escape(line)}</p>" for line in alone + each)
 
 
 def _beside_paper(tables: list[Path]) -> str:

@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 from tqdm import tqdm
 
 from anga.config import Config
@@ -16,7 +18,7 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import SUBSETS, GridFile
 from anga.inputs import inputs_key, load_config_dataset
 from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet, Params, variant_configs
-from anga.report import write_report
+from anga.report import named_if_not_made, write_overview, write_report
 from anga.result import Result
 from anga.runs import run_folder
 from anga.statistics import summarise
@@ -53,34 +55,55 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
 def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> Path:
     """Execute a notebook with papermill over a parameter file; a finished one with the same sources is left alone.
 
+    A lock makes two processes that ask for the same one execute it once.
+
     Returns the executed notebook, `outputs/notebooks/<set>/<parameter file>/<notebook>`.
 
     Raises:
-        AngaError: the notebook is absent, or a cell failed (the output, up to that cell, is kept and named).
+        AngaError: the notebook is absent, a cell failed (the output, up to that cell, is kept and named), or the disk
+            is full.
     """
-    import papermill
-
     if not notebook.exists():
         raise AngaError(f"{notebook}: not found; run this from the project's root folder.")
     target = Path(outputs) / "notebooks" / params.path.parent.name / params.path.stem / notebook.name
-    stamp, sources = target.with_suffix(".sources"), _sources_hash(notebook, params, outputs)
-    if target.exists() and stamp.exists() and stamp.read_text() == sources:
+    sources = _sources_hash(notebook, params, outputs)
+    if _made_from(target) == sources:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
+    with named_if_not_made(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if _made_from(target) != sources:  # another process may just have executed it
+                _stamp(target).unlink(missing_ok=True)
+                _execute(notebook, target, params.path, outputs)
+                _stamp(target).write_text(sources)
+    return target
+
+
+def _stamp(target: Path) -> Path:
+    return target.with_suffix(".sources")
+
+
+def _made_from(target: Path) -> str | None:
+    """The hash of what an executed notebook was made from; None where there is none, or not all of it."""
+    try:
+        return _stamp(target).read_text() if target.exists() else None
+    except FileNotFoundError:
+        return None
+
+
+def _execute(notebook: Path, target: Path, params: Path, outputs: str | Path) -> None:
+    import papermill
+
     # relative, as a reader of the executed notebook would write them
-    values = {
-        "params": os.path.relpath(params.path, notebook.parent),
-        "outputs": os.path.relpath(outputs, notebook.parent),
-    }
+    values = {name: os.path.relpath(path, notebook.parent) for name, path in (("params", params), ("outputs", outputs))}
     try:
         papermill.execute_notebook(notebook, target, values, cwd=notebook.parent, kernel_name="python3")
     except papermill.PapermillExecutionError as error:
         raise AngaError(
             f"{target}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; open it to see where."
         ) from error
-    stamp.write_text(sources)
-    return target
+    except RuntimeError as error:
+        raise AngaError(f"{target}: its kernel died ({error}): killed, or out of memory? Call it again.") from error
 
 
 def _sources_hash(notebook: Path, params: Params | GridFile, outputs: str | Path) -> str:
@@ -155,22 +178,30 @@ def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, w
     Returns the report's index.
 
     Raises:
-        AngaError: some runs or notebooks failed; everything else is done by then.
+        AngaError: some runs, notebooks or pages failed; everything else is done by then.
     """
-    complaints = []
-    try:
+    complaints: list[str] = []
+    with _noted(complaints), named_if_not_made(Path(outputs) / "runs"):
         run_all(study.configs(), outputs, workers=workers, what=f"training {study.folder.name}")
-    except AngaError as error:
-        complaints.append(str(error))
     jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in study.tasks for name in TASK_NOTEBOOKS]
     jobs += [(Path(notebooks) / f"{file.name}.ipynb", file) for file in study.grids]
     executed = []
     for notebook, file in tqdm(jobs, desc="notebooks", unit="notebook"):
-        try:
+        with _noted(complaints):
             executed.append(execute(notebook, file, outputs))
-        except AngaError as error:
-            complaints.append(str(error))
-    index = write_report(study, executed, outputs, Path(outputs) / "report" / study.folder.name)
+    reports = Path(outputs) / "report"
+    with _noted(complaints):
+        write_report(study, executed, outputs, reports / study.folder.name)
+        write_overview(reports)
     if complaints:
         raise AngaError("\n".join(complaints))
-    return index
+    return reports / study.folder.name / "index.html"
+
+
+@contextmanager
+def _noted(complaints: list[str]) -> Iterator[None]:
+    """An error is put on the list, and what comes next goes on."""
+    try:
+        yield
+    except AngaError as error:
+        complaints.append(str(error))

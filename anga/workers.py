@@ -207,7 +207,7 @@ def _remembered(config: Config, outputs: str) -> Inputs:
 
 
 def _report_failures(failures: Failures, n_runs: int, files: dict[Config, Path]) -> None:
-    """Write each failure's config and traceback to its file, and raise one error that lists them."""
+    """Write each failure's config and traceback to its file, where that can be, and raise one error that lists them."""
     for config in files.keys() - failures.keys():
         files[config].unlink(missing_ok=True)
     if not failures:
@@ -216,7 +216,16 @@ def _report_failures(failures: Failures, n_runs: int, files: dict[Config, Path])
         f"{len(failures)} of {n_runs} runs failed twice; the others are finished. Mend the cause and call it again."
     ]
     for config, text in failures.items():
-        lines.append(f"  {files[config]}: {text.strip().splitlines()[-1]}")
-        files[config].parent.mkdir(parents=True, exist_ok=True)
-        files[config].write_text(yaml.safe_dump(config.to_dict(), sort_keys=False) + f"\n{text}")
+        kept = _keep(files[config], yaml.safe_dump(config.to_dict(), sort_keys=False) + f"\n{text}")
+        lines.append(f"  {kept}: {text.strip().splitlines()[-1]}")
     raise AngaError("\n".join(lines))
+
+
+def _keep(path: Path, text: str) -> str:
+    """Write a file, and say which; on a full disk, say why it is not there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        return f"{path} (not written: {error.strerror or error})"
+    return str(path)

@@ -1,16 +1,26 @@
 """A study: a folder of parameter files in; runs, executed notebooks, a plan and a report out, whatever fails."""
 
+import errno
+import itertools
 import json
+import multiprocessing
+import os
+import pkgutil
+import re
 import shutil
+import signal
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pytest
 import yaml
-from tiny_world import tiny_config
+from tiny_world import make_world, tiny_config
 
+from anga import report, workers
 from anga import study as study_module
-from anga import workers
 from anga.__main__ import main
 from anga.errors import AngaError
 from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet
@@ -18,6 +28,10 @@ from anga.runs import run_folder
 from anga.study import execute, plan, reproduce
 from anga.workers import run_all
 
+# Processes that import once and share nothing else with this one, above all not its kernels.
+PROCESSES = multiprocessing.get_context("forkserver")
+VILT = [f"transformers.models.{name}" for name in ("vilt.modeling_vilt", "vilt.image_processing_pil_vilt", "bert")]
+PROCESSES.set_forkserver_preload(["anga.__main__", "papermill", "pytest", *VILT])
 CELL = """
 from pathlib import Path
 import pandas as pd
@@ -90,7 +104,7 @@ def test_reproduce_leaves_runs_notebooks_and_a_report_and_a_second_call_redoes_n
             assert f'"{path.relative_to("outputs/report/tiny").as_posix()}"' in index
     facts = json.loads(Path("outputs/report/tiny/provenance.json").read_text())
     assert facts["runs"] == len(ParameterSet.read("params/tiny").configs()) and facts["runs missing"] == 0
-    assert str(project) not in "".join(path.read_text() for path in Path("outputs/report/tiny").rglob("*.html"))
+    assert str(project) not in "".join(path.read_text() for path in Path("outputs/report").rglob("*.html"))
     monkeypatch.setattr(workers, "run", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("executed again"))
     assert main(["reproduce", "--params", "params/tiny"]) == 0
@@ -217,3 +231,232 @@ def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project)
 def test_workers_must_be_some(capsys):
     assert main(["reproduce", "--workers", "0"]) == 1
     assert "--workers: must be at least 1" in capsys.readouterr().err
+
+
+# --- a full disk, a kill, two at once
+
+
+def keep_one_grid(*names: str) -> None:
+    """Leave sets of one grid file each, and so of one notebook."""
+    for name in names:
+        Path("params", name).mkdir(exist_ok=True)
+        shutil.copy("params/tiny/03_grid.yaml", f"params/{name}/03_grid.yaml")
+    for path in Path("params/tiny").glob("[ab].yaml"):
+        path.unlink()
+
+
+def contents(folder: str, pattern: str = "*") -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob(pattern) if p.is_file()}
+
+
+@pytest.fixture
+def unexecuted(monkeypatch):
+    """Notebooks are copied, not executed."""
+    monkeypatch.setattr("papermill.execute_notebook", lambda source, target, *_, **__: shutil.copy(source, target))
+
+
+def fill_the_disk(monkeypatch, *, under: str) -> None:
+    """No file can be written any more, below one folder."""
+    write = Path.write_text
+
+    def full(path, *arguments, **knobs):
+        if path.is_relative_to(under):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, *arguments, **knobs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+
+
+def test_a_full_disk_is_named_at_the_end_after_the_other_sets(project, unexecuted, capsys, monkeypatch):
+    keep_one_grid("other")
+    fill_the_disk(monkeypatch, under="outputs/notebooks/tiny")
+    assert main(["reproduce", "--params", "params/tiny", "params/other", "--workers", "1"]) == 1
+    said = capsys.readouterr()
+    place = "outputs/notebooks/tiny/03_grid/03_grid.ipynb"
+    assert f"{place}: could not be made (No space left on device); make room" in said.err
+    assert "report: outputs/report/other/index.html" in said.out and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("only", [[], ["--only", "03_grid"]], ids=["a whole set", "some files"])
+def test_a_full_disk_costs_no_report_that_was_there(project, unexecuted, capsys, monkeypatch, only):
+    keep_one_grid("other")
+    if only:
+        shutil.copy("params/tiny/03_grid.yaml", "params/tiny/05_grid.yaml")
+        shutil.copy("notebooks/03_grid.ipynb", "notebooks/05_grid.ipynb")
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
+    before = contents("outputs/report/tiny")
+    with monkeypatch.context() as patch:
+        fill_the_disk(patch, under="outputs/report/tiny.saving")
+        assert main(["reproduce", "--params", "params/tiny", "params/other", "--workers", "1", *only]) == 1
+    said = capsys.readouterr()
+    assert "outputs/report/tiny: could not be made (No space left on device); make room" in said.err
+    assert "report: outputs/report/other/index.html" in said.out and "Traceback" not in said.err
+    assert contents("outputs/report/tiny") == before and before
+    assert {path.name for path in Path("outputs/report").iterdir() if path.is_dir()} == {"tiny", "other"}
+
+
+def test_a_report_that_gave_way_is_put_back_if_its_successor_did_not_come(project, unexecuted, monkeypatch):
+    keep_one_grid()
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
+    before, rename = contents("outputs/report/tiny"), os.rename
+
+    def stopped(source, target):
+        if Path(source).name == "tiny.saving":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.os, "rename", stopped)
+        assert main(["reproduce", "--params", "params/tiny"]) == 1
+    assert contents("outputs/report/tiny") == before and before
+
+
+def test_a_kernel_that_dies_is_named_and_the_report_is_written(project, monkeypatch, capsys):
+    def dead(*_, **__):
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    keep_one_grid()
+    monkeypatch.setattr("papermill.execute_notebook", dead)
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 1
+    assert "03_grid.ipynb: its kernel died (Kernel died before" in capsys.readouterr().err
+    assert Path("outputs/report/tiny/index.html").exists()
+
+
+def reproduce_tiny(name: str | None = None, call: int = 0) -> None:
+    """In a process of its own: the study, ended by SIGKILL at the n-th call of a function."""
+    with ExitStack() as stack:
+        stack.enter_context(make_world("binary", Path("world")).replaced())
+        if name is not None:
+            stack.enter_context(mock.patch(name, killing(name, call)))
+        sys.exit(main(["reproduce", "--params", "params/tiny", "--workers", "1"]))
+
+
+def killing(name: str, call: int):
+    original, calls = pkgutil.resolve_name(name), itertools.count(1)
+
+    def called(*arguments, **knobs):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **knobs)
+
+    return called
+
+
+def in_processes(*studies: tuple) -> list[int | None]:
+    """Exit codes of studies at once, each in a process of its own."""
+    started = [PROCESSES.Process(target=reproduce_tiny, args=arguments) for arguments in studies]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(240)
+    return [process.exitcode for process in started]
+
+
+READ_RUNS = """
+import json, os, signal
+from pathlib import Path
+import pandas as pd
+place = Path(outputs) / "tables" / "tiny" / "03_grid"
+place.mkdir(parents=True, exist_ok=True)
+runs = sorted(path.parent for path in Path(outputs).glob("runs/*/metrics.json"))
+metrics = [json.loads((run / "metrics.json").read_text())["metrics"]["test"]["all"] for run in runs]
+scores = pd.DataFrame(metrics, index=[run.name for run in runs])
+if Path("kill").exists():
+    Path("kill").unlink()
+    (place / "scores.csv").write_text(scores.to_csv()[:50])
+    for process in (os.getppid(), os.getpid()):
+        os.kill(process, signal.SIGKILL)
+scores.to_csv(place / "scores.csv")
+pd.concat([pd.read_parquet(run / "predictions.parquet") for run in runs]).to_csv(place / "predictions.csv")
+"""
+
+
+def test_a_study_killed_anywhere_and_called_again_ends_with_the_same_tables(project):
+    keep_one_grid()
+    grid = Path("params/tiny/03_grid.yaml")
+    grid.write_text(grid.read_text().replace("epochs: 1\n", "epochs: 2\n"))
+    write_notebook(Path("notebooks/03_grid.ipynb"), READ_RUNS)
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1", "--outputs", "undisturbed"]) == 0
+    expected = contents("undisturbed/tables")
+    assert expected.keys() == {"tiny/03_grid/scores.csv", "tiny/03_grid/predictions.csv"}
+
+    killed = [-signal.SIGKILL]
+    steps = 2 * 4  # of a run
+    assert in_processes(("anga.training_state.TrainingState.log_step", steps + steps // 2 + 2)) == killed
+    assert len(list(Path("outputs/runs").glob("*.partial/checkpoint.pt"))) == 1, "in the second epoch of the second run"
+    assert in_processes(("pandas.DataFrame.to_parquet", 2 + 2)) == killed
+    (half,) = Path("outputs/runs").glob("*.saving")
+    assert "metrics.json" in (left := {path.name for path in half.iterdir()}) and "predictions.parquet" not in left
+    Path("notebooks/kill").touch()
+    assert in_processes(()) == killed
+    table = Path("outputs/tables/tiny/03_grid/scores.csv")
+    assert len(table.read_bytes()) == 50 < len(expected["tiny/03_grid/scores.csv"])
+    assert in_processes(("anga.report._write_page", 1)) == killed
+    assert not Path("outputs/report/tiny").exists()
+    assert in_processes(()) == [0]
+    assert contents("outputs/tables") == expected
+    assert contents("outputs/report/tiny/tables") == contents("undisturbed/report/tiny/tables")
+    assert not Path("outputs/report/tiny.saving").exists()
+
+
+def test_two_studies_at_once_execute_a_notebook_once_and_leave_one_whole_report(project):
+    keep_one_grid()
+    note = "with open('executed', 'a') as file:\n    file.write('once ')"
+    cells = [CELL.format(kind="tables"), CELL.format(kind="figures"), note]
+    write_notebook(Path("notebooks/03_grid.ipynb"), *cells)
+    assert in_processes((), ()) == [0, 0]
+    assert Path("notebooks/executed").read_text() == "once "
+    assert contents("outputs/report/tiny").keys() == {
+        "index.html", "provenance.json", "notebooks/03_grid/03_grid.html", "tables/03_grid/table.csv",
+        "figures/03_grid/line.png",
+    }  # fmt: skip
+    assert json.loads(Path("outputs/report/tiny/provenance.json").read_text())["runs missing"] == 0
+    assert {path.name for path in Path("outputs/report").iterdir()} == {".lock", "index.html", "tiny"}
+
+
+# --- the overview, and whose numbers a report shows
+
+
+def test_the_overview_links_every_report_and_says_of_how_many_runs_and_when(project, unexecuted):
+    keep_one_grid("other")
+    overview, reports = Path("outputs/report/index.html"), Path("outputs/report")
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
+    assert 'href="tiny/index.html"' in (text := overview.read_text()) and "other" not in text
+    (reports / "tiny.saving").mkdir()  # of another process that writes, or was killed
+    shutil.copy(reports / "tiny" / "provenance.json", reports / "tiny.saving")
+    assert main(["reproduce", "--params", "params/other"]) == 0
+    linked = re.findall(r'href="([^"]+)"', text := overview.read_text())
+    assert linked == ["other/index.html", "tiny/index.html"] and all((reports / link).exists() for link in linked)
+    made = json.loads((reports / "tiny" / "provenance.json").read_text())["report made by"]["finished"]
+    assert text.count("4 training runs (0 missing)") == 2 and made[:10] in text
+
+
+def test_once_every_file_was_made_anew_a_report_tells_of_these_alone(project, unexecuted):
+    keep_one_grid()
+    values = yaml.safe_load(Path("params/tiny/03_grid.yaml").read_text())
+    values["grids"]["g"]["axes"]["missing_rate"] = [0.5]
+    Path("params/tiny/05_grid.yaml").write_text(yaml.safe_dump(values))  # two of the four runs
+    shutil.copy("notebooks/03_grid.ipynb", "notebooks/05_grid.ipynb")
+    whole = ["reproduce", "--params", "params/tiny", "--workers", "1"]
+    provenance, index = Path("outputs/report/tiny/provenance.json"), Path("outputs/report/tiny/index.html")
+
+    def told() -> list[str]:
+        return re.findall(r"<p>(.*?)(?:, [\d.]+ hours of training)?\.</p>", index.read_text())
+
+    assert main(whole) == 0
+    assert told() == ["4 training runs (0 missing)"]
+    assert main([*whole, "--only", "05_grid"]) == 0
+    of_05 = "05_grid, made anew: 2 training runs (0 missing)"
+    assert told() == ["4 training runs (0 missing)", of_05]
+    assert main([*whole, "--only", "03_grid"]) == 0
+    of_03 = "03_grid, made anew: 4 training runs (0 missing)"
+    alone = "Every file was made on its own; a run that several share counts in each of them"
+    assert told() == [alone, of_05, of_03]
+    facts = json.loads(provenance.read_text())
+    assert facts.keys() == {"parameters", "made anew"} and facts["made anew"].keys() == {"03_grid", "05_grid"}
+    overview = Path("outputs/report/index.html").read_text()
+    assert "03_grid: 4 training runs" in overview and "05_grid: 2 training runs" in overview
+    assert main([*whole, "--only", "05_grid"]) == 0
+    assert told() == [alone, of_05, of_03]
+    assert main(whole) == 0
+    assert told() == ["4 training runs (0 missing)"] and json.loads(provenance.read_text())["runs"] == 4

@@ -1,11 +1,13 @@
 """Many runs: the same results with any number of workers, and no failure stops the others."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -123,16 +125,36 @@ def test_finished_runs_are_only_read(here, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_poisoned_config_among_many_is_tried_twice_and_reported_at_the_end(here, tmp_path, n_workers):
-    good = [tiny_config(**CHEAP, train_seed=seed) for seed in range(12)]
+def test_a_poisoned_config_among_many_is_tried_twice_and_reported_at_the_end(here, tmp_path, monkeypatch, n_workers):
+    made = runs.run(tiny_config(**CHEAP), tmp_path / "made", progress=False)
+    monkeypatch.setattr(runs, "train", lambda config, *_, **__: replace(made, config=config))
+    monkeypatch.setattr(runs, "provenance", lambda *_: {})
+    good = [tiny_config(**CHEAP, train_seed=seed) for seed in range(199)]
     poison = tiny_config(**CHEAP, top_k=50)  # more than the memory bank can lend
-    with pytest.raises(AngaError, match="1 of 13 runs failed twice") as caught:
-        quiet([*good[:5], poison, *good[5:]], tmp_path, n_workers)
+    with pytest.raises(AngaError, match="1 of 200 runs failed twice") as caught:
+        quiet([*good[:80], poison, *good[80:]], tmp_path, n_workers)
     assert "top_k: 50 neighbours were asked for" in str(caught.value)
     assert all(run_folder(config, tmp_path)[0].exists() for config in good)
     (report,) = (tmp_path / "failed").iterdir()
     assert str(report) in str(caught.value)
     assert "top_k: 50\n" in report.read_text() and "Traceback" in report.read_text()
+
+
+def test_failures_are_reported_also_where_the_disk_is_too_full_to_keep_them(here, tmp_path, monkeypatch):
+    poison, good = tiny_config(**CHEAP, top_k=50), tiny_config(**CHEAP)
+    write = Path.write_text
+
+    def full(path, *arguments, **knobs):
+        if path.parent.name == "failed":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, *arguments, **knobs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(AngaError, match="1 of 2 runs failed twice") as caught:
+        quiet([poison, good], tmp_path, 1)
+    assert "(not written: No space left on device): " in str(caught.value)
+    assert "top_k: 50 neighbours were asked for" in str(caught.value)
+    assert run_folder(good, tmp_path)[0].exists()
 
 
 def test_a_failure_that_passes_is_retried_and_leaves_no_report(here, tmp_path, monkeypatch):
