@@ -23,8 +23,8 @@
 # - **Needs:** one parameter file (below); data and checkpoints are part of the package. Runs that are not there yet
 #   are trained now.
 # - **Leaves behind:** figures under `outputs/figures/`, tables under `outputs/tables/`.
-# - **Run time:** with the quick file about 3 minutes on two CPU cores, the full file (`../params/clipart/`) about an
-#   hour and a half, on a GPU a part of that. If the runs are there: a few minutes, for the resampling behind the
+# - **Run time:** with the quick file about 4 minutes on two CPU cores, the full file (`../params/clipart/`) one and a
+#   half to two hours, on a GPU a part of that. If the runs are there: a few minutes, for the resampling behind the
 #   intervals.
 # - **Before this:** `01_data` (missing tables), `02_retrieval` (reconstruction). `04_anga` explains the cure.
 
