@@ -544,8 +544,9 @@ if "start" in study.grids:
         if not suffix:
             bounded = found[found["second"] == "complete only"].copy()
             with_or_without = {"joint": "with stand-ins", "joint, no stand-ins": "no stand-ins"}
-            bounded["dataset"] += ", " + bounded["first"].map(with_or_without)
-            keep(over_rates(bounded, "start", "imbalance gap, complete"), bounded, "gaps_start", "start")
+            spread = f"{bounded['dataset'].iloc[0]}; 95 % intervals"
+            bounded["dataset"] = bounded["first"].map(with_or_without)  # one panel each
+            keep(over_rates(bounded, "start", "imbalance gap, complete"), bounded, "gaps_start", "start", spread)
 
 # %% [markdown]
 # **What you should see:** first, in the table, what a fair start is worth by itself. Then whether the gap was one:
