@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.stats import friedmanchisquare
 
 from anga.comparison import both_ways
-from anga.plots.comparison import VERDICTS
-from anga.ranks import average_ranks, critical_difference
+from anga.plots import save_figure, set_style
+from anga.plots.comparison import VERDICTS, critical_differences
+from anga.ranks import average_ranks, cliques, critical_difference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
@@ -22,6 +23,7 @@ METRICS = {"clipart-pairs": "AUROC", "clipart-keywords": "F1-micro", "clipart-fo
 PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipart-folders": "Food101"}
 EDITIONS = {"text": "comparison", "image": "comparison", "both": "comparison_both"}  # by what is missing
 COMPARISONS = ["comparison", "comparison_both", "comparison_more"]
+CUTS = {"": "", "_own_cut": ", own cut"}
 SUBSETS = ["all", "complete", "reconstructed"]
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
@@ -65,6 +67,32 @@ def longer() -> str:
 def unaided() -> str:
     """The gap of complete test samples with stand-ins for what is missing, and without, at both cuts."""
     return _beside_gaps("unaided", ["with stand-ins", "without"])
+
+
+def cures() -> str:
+    """What stand-ins, reweighting and alignment change where nothing stands in for what is missing, at both cuts."""
+    parts = []
+    for suffix in ("", "_overall"):
+        tables = {cut: _read(f"changes_unaided{name}{suffix}", "03_imbalance") for name, cut in CUTS.items()}
+        steps = {cut: (table["first"] + " → " + table["second"] + cut) for cut, table in tables.items()}
+        parts.append(pd.concat([table.assign(step=steps[cut]) for cut, table in tables.items()]))
+    return _over_rates(*parts, ["task", "step", "subset"])
+
+
+def start() -> str:
+    """Gaps and changes on clipart-keywords over all rates, by where the head's bias starts, at both cuts."""
+    keys = ["first", "second", "subset"]
+    tables = {cut: _read(f"start{name}_overall", "03_imbalance") for name, cut in CUTS.items()}
+    columns = {
+        f"{where}{cut}": part.set_index(keys)
+        for cut, table in tables.items()
+        for where, part in table.groupby("start", sort=False)
+    }
+    rows = []
+    for first, second, subset in columns["from one half"].index:
+        gap = first.replace("joint", "imbalance gap") if second == "complete only" else f"{first} → {second}"
+        rows.append([gap, subset, *(_interval(part.loc[(first, second, subset)], "+.3f") for part in columns.values())])
+    return _markdown(["difference", "subset", *columns], rows)
 
 
 def changes() -> str:
@@ -195,14 +223,22 @@ def orders() -> str:
 
 def ranks() -> str:
     """The paper's methods by their average rank over all columns, in the paper and here, and how far apart is clear."""
-    tables = [_read("table1_beside_paper", "08_comparison", edition) for edition in dict.fromkeys(EDITIONS.values())]
-    found = pd.concat(tables).pivot(index=["dataset", "missing_type"], columns="method", values=["paper", "mean"])
-    paper, ours = (found[whose].dropna(axis=1) for whose in ("paper", "mean"))
+    paper, ours = _columns("paper"), _columns("mean")
     theirs = average_ranks(paper)
     rows = [[method, f"{rank:.1f}", f"{theirs[method]:.1f}"] for method, rank in average_ranks(ours).items()]
     p, apart = friedmanchisquare(*ours.to_numpy().T).pvalue, critical_difference(len(theirs), len(ours))
     table = _markdown(["method", "average rank, ours", "average rank, paper"], rows)
     return f"{table}\nFriedman's test of ours: p = {p:.2g}; critical difference {apart:.1f} ranks.\n"
+
+
+def draw_ranks() -> None:
+    """The same ranks as a figure with their critical difference, under outputs/reference/figures."""
+    ours = _columns("mean")
+    found, apart = average_ranks(ours), critical_difference(ours.shape[1], len(ours))
+    note = f"average ranks over {len(ours)} columns, 1 is best; a bar joins methods that cannot be told apart"
+    set_style()
+    figure = critical_differences(found, cliques(found, apart), apart, note)
+    save_figure(figure, found.rename("average_rank").reset_index(), REFERENCE / "figures" / "ranks")
 
 
 def thresholds() -> str:
@@ -291,7 +327,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(gaps, steps, longer, unaided, changes, selection, own_cut, lengths),
+    *(gaps, steps, longer, unaided, cures, start, changes, selection, own_cut, lengths),
     *(table2, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(thresholds, subsets, controls, alignment),
@@ -332,6 +368,12 @@ def _over_rates(table: pd.DataFrame, overall: pd.DataFrame, names: list[str]) ->
         part = part.set_index("missing_rate")
         rows.append([*key, *(_interval(row, "+.3f") for row in (*(part.loc[rate] for rate in rates), whole[key]))])
     return _markdown([*names, *(f"{rate:.0%}" for rate in rates), "all rates"], rows)
+
+
+def _columns(whose: str) -> pd.DataFrame:
+    """Scores of the paper's methods in all nine columns, one row each: `paper` as published, `mean` ours."""
+    tables = [_read("table1_beside_paper", "08_comparison", edition) for edition in dict.fromkeys(EDITIONS.values())]
+    return pd.concat(tables).pivot(index=["dataset", "missing_type"], columns="method", values=whose).dropna(axis=1)
 
 
 def _beside_gaps(grid: str, names: list[str]) -> str:
@@ -377,6 +419,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
+    draw_ranks()
     for path in FILES:
         path.write_text(filled(path.read_text()))
         print(f"{path}: {', '.join(name for _, name, _ in BLOCK.findall(path.read_text()))}")
