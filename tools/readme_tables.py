@@ -1,4 +1,5 @@
-"""Write the reference edition's numbers into the two README.md that show them: `python tools/readme_tables.py`.
+"""Write the reference edition's numbers into the two README.md that show them, and draw the methods' ranks over all
+columns: `python tools/readme_tables.py`.
 
 What stands between `<!-- reference: NAME -->` and `<!-- /reference -->` is made here from the tables of
 outputs/reference; a test holds the two together.
@@ -11,7 +12,7 @@ import pandas as pd
 from scipy.stats import friedmanchisquare
 
 from anga.comparison import both_ways
-from anga.plots import save_figure, set_style
+from anga.plots import set_style
 from anga.plots.comparison import VERDICTS, critical_differences
 from anga.ranks import average_ranks, cliques, critical_difference
 
@@ -238,7 +239,7 @@ def draw_ranks() -> None:
     note = f"average ranks over {len(ours)} columns, 1 is best; a bar joins methods that cannot be told apart"
     set_style()
     figure = critical_differences(found, cliques(found, apart), apart, note)
-    save_figure(figure, found.rename("average_rank").reset_index(), REFERENCE / "figures" / "ranks")
+    figure.savefig(REFERENCE / "figures" / "ranks.png", bbox_inches="tight")  # the SVG would differ at every call
 
 
 def thresholds() -> str:
