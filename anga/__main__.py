@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from anga.config import Config, noting, read_yaml, refuse
-from anga.errors import AngaError
+from anga.config import Config, read_yaml
+from anga.errors import AngaError, noting, refuse
 from anga.grids import CHECKS, SEEDS
 from anga.parameters import ParameterSet, take_seeds
 from anga.runs import run

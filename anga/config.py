@@ -11,7 +11,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +19,7 @@ import yaml
 
 from anga.checkpoints import EMBEDDED
 from anga.datasets import LOADERS
-from anga.errors import AngaError
+from anga.errors import AngaError, noting, refuse
 
 RETRIEVING = ("anga", "ragpt")  # the methods that read retrieved neighbours
 
@@ -184,21 +183,6 @@ class Config:
     def update_rule(self) -> str:
         """The rule of anga.aligner that turns group gradients into one update."""
         return "cone" if self.use_alignment else self.plain_update
-
-
-@contextmanager
-def noting(complaints: list[str], where: str = "") -> Iterator[None]:
-    """Note what is wrong, a line each that begins with `where`, and go on behind this block."""
-    try:
-        yield
-    except AngaError as error:
-        complaints += [f"{where}{line}" for line in str(error).splitlines()]
-
-
-def refuse(complaints: Sequence[str]) -> None:
-    """Raise all that was noted, each line once; nothing noted: go on."""
-    if complaints:
-        raise AngaError("\n".join(dict.fromkeys(complaints)))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

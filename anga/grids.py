@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from anga.baselines import check_method
-from anga.config import Config, check_prompt_layer, noting, read_yaml, refuse
-from anga.errors import AngaError
+from anga.config import Config, check_prompt_layer, read_yaml
+from anga.errors import AngaError, noting, refuse
 from anga.inputs import load_config_dataset
 from anga.published import published
 from anga.result import Result

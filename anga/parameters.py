@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from anga.config import Config, noting, read_yaml, refuse
-from anga.errors import AngaError
+from anga.config import Config, read_yaml
+from anga.errors import AngaError, noting, refuse
 from anga.grids import CHECKS, SEEDS, GridFile, seed_pairs
 
 # The rows of the headline table; each adds one part of the method (Table 2 of the paper).
