@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from anga.config import Config
-from anga.errors import AngaError
+from anga.errors import AngaError, noting, refuse
 from anga.evaluation import METRIC_NAMES
 from anga.grids import SUBSETS, GridFile
 from anga.inputs import inputs_key, load_config_dataset
@@ -181,27 +180,17 @@ def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, w
         AngaError: some runs, notebooks or pages failed; everything else is done by then.
     """
     complaints: list[str] = []
-    with _noted(complaints), named_if_not_made(Path(outputs) / "runs"):
+    with noting(complaints), named_if_not_made(Path(outputs) / "runs"):
         run_all(study.configs(), outputs, workers=workers, what=f"training {study.folder.name}")
     jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in study.tasks for name in TASK_NOTEBOOKS]
     jobs += [(Path(notebooks) / f"{file.name}.ipynb", file) for file in study.grids]
     executed = []
     for notebook, file in tqdm(jobs, desc="notebooks", unit="notebook"):
-        with _noted(complaints):
+        with noting(complaints):
             executed.append(execute(notebook, file, outputs))
     reports = Path(outputs) / "report"
-    with _noted(complaints):
+    with noting(complaints):
         write_report(study, executed, outputs, reports / study.folder.name)
         write_overview(reports)
-    if complaints:
-        raise AngaError("\n".join(complaints))
+    refuse(complaints)
     return reports / study.folder.name / "index.html"
-
-
-@contextmanager
-def _noted(complaints: list[str]) -> Iterator[None]:
-    """An error is put on the list, and what comes next goes on."""
-    try:
-        yield
-    except AngaError as error:
-        complaints.append(str(error))
