@@ -262,9 +262,9 @@ def _contradictions(c: Config) -> Iterator[tuple[str, str]]:
     elif c.use_adapter and not c.use_retrieval:
         said = "the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
         yield "use_adapter use_retrieval method", said
-    if c.head_bias == "prior" and c.method not in ("anga", "vilt"):
-        said = f"{c.method} may have classifiers beside its head; only anga and vilt start at a prior."
-        yield "head_bias method", said
+    if c.head_bias == "prior" and ("label_prompts", True) in c.method_options:
+        said = "with label prompts, logits have no bias; set head_bias: zero or label_prompts: false."
+        yield "head_bias method_options", said
     if c.integer_mask and not c.use_retrieval:
         said = "a defect of retrieval; set use_retrieval: true or integer_mask: false."
         yield "integer_mask use_retrieval method", said

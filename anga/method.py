@@ -90,7 +90,27 @@ class Method(nn.Module, ABC):
 def make_head(config: Config, backbone: Backbone, n_classes: int) -> nn.Sequential:
     """The classifier of Eq. 1 on an output e `[B, d]`: ViLT's pooling layer, trained on, then linear; or that alone."""
     pooler = copy.deepcopy(backbone.pooler) if config.classifier == "pooler" else nn.Identity()
-    return nn.Sequential(pooler.requires_grad_(True), nn.Linear(backbone.dim, n_classes))
+    return nn.Sequential(pooler.requires_grad_(True), Classifier(backbone.dim, n_classes))
+
+
+class Classifier(nn.Linear):
+    """A linear layer that puts out logits of the task's labels: a head's last one, a teacher's, a branch's."""
+
+    def start_at_prior(self, labels: np.ndarray) -> None:
+        """Set the bias `[k]` to what labels say before any input is seen.
+
+        That is log-odds for labels `[n, k]`, log-frequencies for classes `[n]`; counts are raised by one, so that none
+        is infinite. Rare labels that start at probability 1/2 share a first, large gradient towards rarity, which
+        AdamW's second moment remembers for a thousand steps.
+        """
+        k, n = self.out_features, len(labels)
+        if labels.ndim == 2:
+            share = (labels.sum(0) + 1) / (n + 2)
+            prior = np.log(share / (1 - share))
+        else:
+            prior = np.log((np.bincount(labels, minlength=k) + 1) / (n + k))
+        with torch.no_grad():
+            self.bias.copy_(torch.as_tensor(prior))
 
 
 def classify(head: Callable[[torch.Tensor], torch.Tensor], output: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,7 @@ Only the first and the last link learn. What passes between them, the prompts an
 at which anga.gradients separates the groups.
 """
 
-import numpy as np
 import torch
-from torch import nn
 
 from anga.adapter import SemanticAdapter
 from anga.backbone import Backbone
@@ -14,7 +12,7 @@ from anga.baselines import build_baseline
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import Inputs
-from anga.method import Method, classify, make_head
+from anga.method import Classifier, Method, classify, make_head
 from anga.tokens import Batch
 
 
@@ -58,23 +56,6 @@ class AngaModel(Method):
         return self.classify(self.encode(batch, self.prompts(batch)))
 
 
-def start_at_prior(linear: nn.Linear, labels: np.ndarray) -> None:
-    """Give a classifier's bias `[k]` what labels say before any input is seen.
-
-    That is log-odds for labels `[n, k]`, log-frequencies for classes `[n]`; counts are raised by one, so that none is
-    infinite. Rare labels that start at probability 1/2 share a first, large gradient towards rarity, which AdamW's
-    second moment remembers for a thousand steps.
-    """
-    k, n = linear.out_features, len(labels)
-    if labels.ndim == 2:
-        share = (labels.sum(0) + 1) / (n + 2)
-        prior = np.log(share / (1 - share))
-    else:
-        prior = np.log((np.bincount(labels, minlength=k) + 1) / (n + k))
-    with torch.no_grad():
-        linear.bias.copy_(torch.as_tensor(prior))
-
-
 def build_model(config: Config, inputs: Inputs) -> Method:
     """The config's method, its weights drawn from train_seed; the global random state stays as it was."""
     labels = inputs.dataset.labels
@@ -84,5 +65,6 @@ def build_model(config: Config, inputs: Inputs) -> Method:
         torch.random.default_generator.manual_seed(config.train_seed)  # the CPU's, where the model is made
         model = build(config, inputs.backbone, n_classes)
     if config.head_bias == "prior":
-        start_at_prior(model.head[-1], labels[inputs.training_rows()])
+        for classifier in (part for part in model.modules() if isinstance(part, Classifier)):
+            classifier.start_at_prior(labels[inputs.training_rows()])
     return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training

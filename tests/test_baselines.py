@@ -22,6 +22,7 @@ from anga.errors import AngaError
 from anga.gradients import FORMS, Group, crossing_form, pick_form
 from anga.grids import GridFile
 from anga.inputs import INPUT_KNOBS, inputs_key, prepare
+from anga.method import Classifier
 from anga.missing import MISSING_TYPES
 from anga.model import build_model
 from anga.parameters import Params
@@ -133,6 +134,33 @@ def rows_by_kind(state: TrainingState, epoch: int) -> dict[str, np.ndarray]:
 
 
 # --- training
+
+
+@pytest.mark.parametrize("method", ["anga", *(name for name in METHODS if name != "ragpt, label prompts")])
+def test_at_the_prior_every_classifier_starts_at_how_frequent_labels_are_and_nothing_else_does(inputs_of, method):
+    config = tiny_config(head_bias="prior") if method == "anga" else config_of(method, head_bias="prior")
+    inputs = inputs_of("multilabel", config)
+    labels = torch.as_tensor(inputs.dataset.labels[inputs.training_rows()])
+    share = ((labels.sum(0) + 1) / (len(labels) + 2)).float()
+    usual, model = (build_model(config.with_(head_bias=start), inputs) for start in ("zero", "prior"))
+    classifiers = [name for name, part in model.named_modules() if isinstance(part, Classifier)]
+    usual, prior = usual.state_dict(), model.state_dict()
+    assert {name for name in usual if not torch.equal(usual[name], prior[name])} == {f"{c}.bias" for c in classifiers}
+    for name in classifiers:
+        torch.testing.assert_close(prior[f"{name}.bias"].sigmoid(), share)
+
+
+def test_every_layer_that_puts_out_logits_of_labels_is_a_classifier(world_of):
+    for method, (name, options) in METHODS.items():
+        config = tiny_config(method=name, method_options={**SMALL.get(name, {}), **options})
+        parts = BASELINES[name].build(config, world_of("binary").backbone, 37).named_modules()
+        logits = [part for part in parts if isinstance(part[1], torch.nn.Linear) and part[1].out_features == 37]
+        assert [part for part, layer in logits if type(layer) is torch.nn.Linear] == [], method
+
+
+def test_label_prompts_have_no_bias_to_start_at_a_prior():
+    with pytest.raises(AngaError, match="head_bias: with label prompts"):
+        config_of("ragpt, label prompts", head_bias="prior")
 
 
 @every_method

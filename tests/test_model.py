@@ -135,11 +135,6 @@ def test_a_head_that_starts_at_the_prior_predicts_how_frequent_labels_are(world,
     assert moved == ["head.1.bias"], "nothing else starts elsewhere"
 
 
-def test_methods_with_classifiers_beside_their_head_do_not_start_at_the_prior():
-    with pytest.raises(AngaError, match="head_bias: momke"):
-        tiny_config(method="momke", head_bias="prior")
-
-
 def test_the_backbones_dropout_stays_off(binary_world):
     model, batch = model_and_batch(binary_world)
     model.train()

@@ -37,7 +37,7 @@ from anga.backbone import Backbone
 from anga.baselines.fusion import make_fusion, widen
 from anga.baselines.options import read_options
 from anga.config import Config
-from anga.method import Losses, Method, classify, make_head, sample_losses
+from anga.method import Classifier, Losses, Method, classify, make_head, sample_losses
 from anga.tokens import Batch
 
 TEXT, SHARED, IMAGE = range(3)  # order of the three features
@@ -96,7 +96,7 @@ class DrFuse(Method):
         projection = [nn.Linear(n, 2 * n), nn.ReLU(), nn.Linear(2 * n, n), nn.ReLU(), nn.Linear(n, n)]
         self.project = nn.Sequential(*projection)
         self.attend, self.key = nn.Linear(n, 2 * n), nn.Linear(n, n_classes * n, bias=False)
-        self.alone = nn.ModuleList(nn.Linear(n, n_classes) for _ in range(3))
+        self.alone = nn.ModuleList(Classifier(n, n_classes) for _ in range(3))
         self.fuse = make_fusion(n, d)
         self.head = make_head(config, backbone, n_classes)
 

@@ -31,7 +31,7 @@ from anga.backbone import Backbone
 from anga.baselines.fusion import make_fusion
 from anga.baselines.options import read_options
 from anga.config import Config
-from anga.method import Losses, Method, classify, make_head, sample_losses
+from anga.method import Classifier, Losses, Method, classify, make_head, sample_losses
 from anga.tokens import Batch
 
 
@@ -58,7 +58,7 @@ class Branch(nn.Module):
     def __init__(self, dim: int, n_classes: int):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = Classifier(dim, n_classes)
 
     def forward(self, x: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
         """h_m `[B, d]`, zero where the modality is missing."""

@@ -32,7 +32,7 @@ from anga.backbone import Backbone
 from anga.baselines.fusion import make_fusion
 from anga.baselines.options import read_options
 from anga.config import Config
-from anga.method import Losses, Method, classify, make_head, sample_losses
+from anga.method import Classifier, Losses, Method, classify, make_head, sample_losses
 from anga.tokens import Batch
 
 MODALITIES = ("text", "image")
@@ -81,7 +81,7 @@ class MoMKE(Method):
         self.pretrain_epochs, width = options.expert_epochs, options.width
         self.inputs = _for_each(lambda: nn.Linear(backbone.dim, width))
         self.experts = _for_each(lambda: nn.Sequential(*(ExpertLayer(width) for _ in range(options.depth))))
-        self.expert_heads = _for_each(lambda: nn.Linear(width, n_classes))
+        self.expert_heads = _for_each(lambda: Classifier(width, n_classes))
         self.routers = _for_each(
             lambda: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, len(MODALITIES)))
         )
