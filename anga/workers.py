@@ -27,6 +27,7 @@ MEMORY_PER_WORKER = 3.5  # GB: runs of the clipart study with an adapter peaked 
 WORKERS_PER_GPU = 4  # small models leave most of a GPU idle
 GPU_MEMORY_PER_WORKER = 24  # GB: what a full-size backbone takes at batch 64, with its token bank
 LARGEST_GROUP = 32  # runs that one worker trains on shared inputs before it asks for more
+GROUPS_PER_WORKER = 4  # at least, where runs are few: the last one to finish lets the others idle
 # A first guess of what an epoch takes on one core: of methods whose own modules are large, and of others by whether
 # they run the backbone. First stages count, spread over the config's epochs.
 SECONDS_PER_EPOCH = {"acmae": 8.0, "dicmor": 5.0, "momke": 3.0, "drfuse": 2.5, "if_mmin": 1.0, True: 11.0, False: 0.3}
@@ -70,9 +71,9 @@ def run_all(
 
 def _train_all(configs: list[Config], outputs, workers: int | None, report: Callable[[], None]) -> Failures:
     """Train all, and what fails once more, each run alone, so that no run pays for another. What failed twice."""
-    groups = group_by_inputs(configs)
     short = sum(config.epochs * guessed_seconds(config) for config in configs) < WORTH_A_POOL
-    slots = worker_slots(len(groups), 1 if workers is None and short else workers)
+    slots = worker_slots(len(configs), 1 if workers is None and short else workers)
+    groups = group_by_inputs(configs, -(-len(configs) // (GROUPS_PER_WORKER * len(slots))))
     if len(slots) == 1:
         failures = _work_here(groups, outputs, slots[0], report)
         return _work_here([[config] for config in failures], outputs, slots[0], report)
@@ -80,12 +81,13 @@ def _train_all(configs: list[Config], outputs, workers: int | None, report: Call
     return _work_in_pool([[config] for config in failures], outputs, slots[:1], report)
 
 
-def group_by_inputs(configs: list[Config]) -> list[list[Config]]:
+def group_by_inputs(configs: list[Config], largest: int = LARGEST_GROUP) -> list[list[Config]]:
     """Groups that share their inputs, each for one worker. A run through the backbone is long: a group of its own."""
+    largest = min(largest, LARGEST_GROUP)
     together: dict[tuple, list[Config]] = {}
     for number, config in enumerate(configs):
         together.setdefault((number if runs_backbone(config) else None, *inputs_key(config)), []).append(config)
-    return [part[i : i + LARGEST_GROUP] for part in together.values() for i in range(0, len(part), LARGEST_GROUP)]
+    return [part[i : i + largest] for part in together.values() for i in range(0, len(part), largest)]
 
 
 def runs_backbone(config: Config) -> bool:
@@ -103,12 +105,12 @@ def guessed_seconds(config: Config) -> float:
     return SECONDS_PER_EPOCH.get(config.method, SECONDS_PER_EPOCH[runs_backbone(config)])
 
 
-def worker_slots(n_groups: int, workers: int | None = None) -> list[str]:
+def worker_slots(n_runs: int, workers: int | None = None) -> list[str]:
     """The device of each worker: every GPU several times, or "cpu" as often as cores and memory allow."""
     slots = _gpu_slots() or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
     if workers is not None:
         slots = [slots[i % len(slots)] for i in range(workers)]
-    return slots[: max(1, min(len(slots), n_groups))]
+    return slots[: max(1, min(len(slots), n_runs))]
 
 
 def _gpu_slots() -> list[str]:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -87,6 +88,18 @@ def test_groups_are_bounded_and_runs_with_an_adapter_stand_alone():
     groups = group_by_inputs(plain + slow)
     assert [len(group) for group in groups] == [32, 32, 6, 1, 1]
     assert [config for group in groups for config in group] == plain + slow
+
+
+def test_many_runs_on_few_inputs_are_shared_out_so_that_no_worker_idles(here, tmp_path, monkeypatch):
+    pool = mock.Mock(side_effect=KeyboardInterrupt)  # what would be trained is all that is asked
+    monkeypatch.setattr(workers, "_work_in_pool", pool)
+    configs = [tiny_config(**CHEAP, mask_seed=m, train_seed=seed) for m in range(3) for seed in range(26)]
+    with pytest.raises(KeyboardInterrupt):
+        quiet(configs, tmp_path, 2)
+    groups = pool.call_args.args[0]
+    assert [config for group in groups for config in group] == configs
+    assert all(len({config.mask_seed for config in group}) == 1 for group in groups)
+    assert max(map(len, groups)) == 10, "of 39 runs that each worker should train"
 
 
 def test_only_what_learns_below_the_head_runs_the_backbone_in_every_step(binary_world):
