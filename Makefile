@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo plan reproduce reference test lint notebooks lab bench clean
 
-PARAMS ?= clipart comparison comparison_both comparison_more
+PARAMS ?= clipart comparison comparison_both comparison_more prior
 ONLY ?=
 CHOSEN = --params $(PARAMS:%=params/%) $(if $(ONLY),--only $(ONLY))
 VENV := .venv

@@ -18,7 +18,7 @@ from anga.runs import run
 from anga.study import demo, headline, plan, reproduce
 
 DEMO_TASKS = ("clipart-pairs", "clipart-keywords")
-STUDY = [f"params/{name}" for name in ("clipart", "comparison", "comparison_both", "comparison_more")]
+STUDY = [f"params/{name}" for name in ("clipart", "comparison", "comparison_both", "comparison_more", "prior")]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,7 +31,9 @@
 # %% [markdown]
 # ## Parameters
 #
-# `params` names a file with one grid per knob and one, `variant1`, for the references.
+# `params` names a file with one grid per knob and one, `variant1`, for the references. `../params/clipart/` is the full
+# one. `../params/prior/` asks the same of one task whose classifier starts at how frequent labels are (`03_imbalance`,
+# section 5, says why).
 
 # %% tags=["parameters"]
 params = "../params/quick/06_sensitivity.yaml"
