@@ -9,17 +9,14 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from anga.beside_paper import beside_paper
-from anga.errors import AngaError
 from anga.parameters import ParameterSet
+from anga.replacing import SCRATCH, in_place_of, locked, named_if_not_made
 from anga.runs import provenance, run_folder
 
 STYLE = """body { font: 16px/1.5 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
@@ -34,7 +31,6 @@ EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_
 FIGURE_WIDTH = 800  # pixels
 PARTS = ("notebooks", "tables", "figures")  # of a report; in each a folder per parameter file
 BESIDE_PAPER = "beside_paper.csv"
-SCRATCH = (".saving", ".old")  # ends of the names of a report that is being written, and of one that gives way to it
 
 
 def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
@@ -55,54 +51,9 @@ def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path,
         AngaError: it cannot be written, for instance to a full disk.
     """
     folder = Path(folder)
-    with named_if_not_made(folder), _locked(folder.parent), _in_place_of(folder, keep=not study.whole) as new:
+    with named_if_not_made(folder), locked(folder.parent), in_place_of(folder, keep=not study.whole) as new:
         _fill(study, executed, outputs, new)
     return folder / "index.html"
-
-
-@contextmanager
-def named_if_not_made(path: Path) -> Iterator[None]:
-    """An error of the operating system, such as a full disk's, becomes one that says what was to be made."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
-        raise AngaError(
-            f"{path}: could not be made ({reason}); make room if the disk is full, and call it again."
-        ) from error
-
-
-@contextmanager
-def _locked(reports: Path) -> Iterator[None]:
-    """One process at a time may write into the folder of all reports."""
-    reports.mkdir(parents=True, exist_ok=True)
-    with FileLock(reports / ".lock"):
-        yield
-
-
-@contextmanager
-def _in_place_of(folder: Path, keep: bool) -> Iterator[Path]:
-    """A folder beside another, which it replaces if all goes well; with `keep` it begins as a copy of that one."""
-    new, old = scratch = [folder.with_name(f"{folder.name}{end}") for end in SCRATCH]
-    _clear(folder, *scratch)
-    try:
-        if keep and folder.exists():
-            shutil.copytree(folder, new)
-        new.mkdir(exist_ok=True)
-        yield new
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    finally:
-        _clear(folder, *scratch)
-
-
-def _clear(folder: Path, new: Path, old: Path) -> None:
-    """Take away what an exchange of folders has left, or undo one that stopped halfway."""
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: Path) -> None:
@@ -132,7 +83,7 @@ def write_overview(reports: str | Path) -> Path:
         AngaError: it cannot be written, for instance to a full disk.
     """
     path = Path(reports) / "index.html"
-    with named_if_not_made(path), _locked(path.parent):
+    with named_if_not_made(path), locked(path.parent):
         found = sorted(file.parent for file in path.parent.glob("*/provenance.json"))
         rows = [_overview_row(folder) for folder in found if folder.suffix not in SCRATCH]
         listed = pd.DataFrame(rows, columns=["parameters", "made from", "report made"])

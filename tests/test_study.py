@@ -19,8 +19,8 @@ import pytest
 import yaml
 from tiny_world import make_world, tiny_config
 
-from anga import report, workers
 from anga import study as study_module
+from anga import workers
 from anga.__main__ import main
 from anga.errors import AngaError
 from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet
@@ -293,22 +293,6 @@ def test_a_full_disk_costs_no_report_that_was_there(project, unexecuted, capsys,
     assert "report: outputs/report/other/index.html" in said.out and "Traceback" not in said.err
     assert contents("outputs/report/tiny") == before and before
     assert {path.name for path in Path("outputs/report").iterdir() if path.is_dir()} == {"tiny", "other"}
-
-
-def test_a_report_that_gave_way_is_put_back_if_its_successor_did_not_come(project, unexecuted, monkeypatch):
-    keep_one_grid()
-    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
-    before, rename = contents("outputs/report/tiny"), os.rename
-
-    def stopped(source, target):
-        if Path(source).name == "tiny.saving":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(report.os, "rename", stopped)
-        assert main(["reproduce", "--params", "params/tiny"]) == 1
-    assert contents("outputs/report/tiny") == before and before
 
 
 def test_a_kernel_that_dies_is_named_and_the_report_is_written(project, monkeypatch, capsys):
