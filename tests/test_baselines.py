@@ -592,6 +592,36 @@ def test_a_grid_with_a_mistake_is_refused(knobs, message, tmp_path):
     assert str(caught.value).startswith(f"{path}: table at ") and "wrong" in str(caught.value)
 
 
+def refusal(method: str, **knobs) -> list[str]:
+    with pytest.raises(AngaError) as caught:
+        check_method(Config(method=method, **knobs))
+    return str(caught.value).splitlines()
+
+
+def test_all_wrong_options_are_listed_at_once_with_a_wrong_use_of_retrieval():
+    options = {"form": "deep", "length": 3, "orthogonality": -1, "prompt_layers": 0, "prompt_length": "x"}
+    assert refusal("msps", method_options=options, use_retrieval=True) == [
+        "method_options: msps has no option length; its options are form, prompt_length, prompt_layers, orthogonality.",
+        "method_options: prompt_length of msps must be of type int, not str ('x').",
+        "method_options of msps: form must be input or attention, not 'deep'.",
+        "method_options of msps: orthogonality must be at least 0, not -1.0.",
+        "method_options of msps: prompt_length and prompt_layers must be at least 1.",
+        "use_retrieval: msps reads no neighbours; leave it out or set it to false.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt_layers": 0, "prompt_length": 0}, "prompt_length and prompt_layers must be at least 1."),
+        ({"form": "attention", "prompt_length": 15}, "prompt_length must be even in the attention form, not 15."),
+    ],
+    ids=["each", "together"],
+)
+def test_what_is_wrong_with_several_options_is_said_once(options, said):
+    assert refusal("maps", method_options=options) == [f"method_options of maps: {said}"]
+
+
 def test_a_parameter_file_with_an_unknown_method_is_named(tmp_path):
     path = tmp_path / "task.yaml"
     path.write_text("method: shaspek")

@@ -29,7 +29,7 @@ from anga.baselines import (
 )
 from anga.baselines.options import read_options
 from anga.config import Config
-from anga.errors import AngaError
+from anga.errors import AngaError, noting, refuse
 from anga.method import Method
 
 BASELINES: dict[str, ModuleType] = {
@@ -61,7 +61,7 @@ def check_method(config: Config) -> None:
     """Whether a method of that name exists and takes those options and inputs.
 
     Raises:
-        AngaError: no.
+        AngaError: no; a line for each that it does not take.
     """
     if config.method == "anga":
         if config.method_options:
@@ -71,9 +71,11 @@ def check_method(config: Config) -> None:
         near = difflib.get_close_matches(config.method, BASELINES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise AngaError(f"method: unknown method {config.method}{hint}; known are anga, {', '.join(BASELINES)}.")
-    module = BASELINES[config.method]
-    read_options(module.Options, config)
-    if config.use_retrieval and not getattr(module, "RETRIEVES", False):
-        raise AngaError(f"use_retrieval: {config.method} reads no neighbours; leave it out or set it to false.")
-    if not config.use_retrieval and getattr(module, "RETRIEVES", False):
-        raise AngaError(f"use_retrieval: {config.method} reads retrieved neighbours; leave it out or set it to true.")
+    module, complaints = BASELINES[config.method], []
+    with noting(complaints):
+        read_options(module.Options, config)
+    retrieves = getattr(module, "RETRIEVES", False)
+    if config.use_retrieval != retrieves:
+        reads, value = ("retrieved", "true") if retrieves else ("no", "false")
+        complaints += [f"use_retrieval: {config.method} reads {reads} neighbours; leave it out or set it to {value}."]
+    refuse(complaints)

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from anga.config import Config
-from anga.errors import AngaError
+from anga.errors import AngaError, noting, refuse
 
 T = TypeVar("T")
 
@@ -13,14 +13,25 @@ def read_options(kind: type[T], config: Config) -> T:
     """An `Options` object with the given values in the place of the published ones.
 
     Raises:
-        AngaError: an unknown name, a wrong type, or a value that the class refuses.
+        AngaError: unknown names, wrong types, and values that the class refuses, a line each.
     """
-    known = {field.name: field.type for field in fields(kind)}
-    values = {name: _checked(config.method, name, value, known) for name, value in config.method_options}
+    known, values, complaints = {field.name: field.type for field in fields(kind)}, {}, []
+    for name, value in config.method_options:
+        with noting(complaints):
+            values[name] = _checked(config.method, name, value, known)
+    complaints += [f"method_options of {config.method}: {said}" for said in _refused(kind, values)]
+    refuse(complaints)
+    return kind(**values)
+
+
+def _refused(kind: type, values: dict[str, Any]) -> list[str]:
+    """What a class says of values; one that refuses several names only the first, so each is tried alone as well."""
     try:
-        return kind(**values)
+        kind(**values)
     except ValueError as error:
-        raise AngaError(f"method_options of {config.method}: {error}") from None
+        alone = [{name: value} for name, value in values.items()] if len(values) > 1 else []
+        return [str(error), *(said for one in alone for said in _refused(kind, one))]
+    return []
 
 
 def _checked(method: str, name: str, value: Any, known: dict[str, type]) -> Any:
