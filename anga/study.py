@@ -24,7 +24,8 @@ from anga.runs import run_folder
 from anga.statistics import summarise
 from anga.workers import SECONDS_PER_INPUTS, guessed_seconds, run_all, runs_backbone, worker_slots
 
-UNREAD = ("report.py", "replacing.py")  # what makes reports: no notebook reads it
+PACKAGE = Path(__file__).parent
+UNREAD = ("report.py", "replacing.py")  # in it; what makes reports: no notebook reads it
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
@@ -111,7 +112,7 @@ def _execute(notebook: Path, target: Path, params: Path, outputs: str | Path) ->
 def _sources_hash(notebook: Path, params: Params | GridFile, outputs: str | Path) -> str:
     """Hash of what an executed notebook was made from: itself, its parameters, the package (but for `UNREAD`), and its
     runs, whose names stand for their data and checkpoints."""
-    package = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name not in UNREAD)
+    package = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / name for name in UNREAD})
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (notebook, params.path, *package)]
     configs = params.configs if isinstance(params, GridFile) else variant_configs(params)
     names = [run_folder(config, outputs)[0].name for config in configs]

@@ -520,8 +520,8 @@ if "unaided" in study.grids:
 # likely as not. So the first steps are one large gradient, the same for all samples: *rarer!* AdamW divides its steps
 # by the root of a mean of squared gradients that reaches back about $1/(1-\beta_2) = 1000$ steps, and a run of ours has
 # 700. The first steps may slow all others, for each way of training in its own measure. A head whose bias starts at how
-# frequent labels are (`head_bias: prior`) needs no such steps. What is left of gaps and costs then? `clipart-folders` is
-# a control: its 72 classes exclude each other, and a softmax starts at one in 72 by itself.
+# frequent labels are (`head_bias: prior`) needs no such steps. What is left of gaps and costs then? `clipart-folders`
+# is a control: its 72 classes exclude each other, and a softmax starts at one in 72 by itself.
 
 # %%
 if "start" in study.grids:

@@ -32,8 +32,8 @@
 # %% [markdown]
 # ## Parameters
 #
-# `params` names a file with three grids: the rows of Table 2, the controls, and the memory bank. `../params/clipart/` is
-# the full one. `../params/prior/` asks the same of one task whose classifier starts at how frequent labels are
+# `params` names a file with three grids: the rows of Table 2, the controls, and the memory bank. `../params/clipart/`
+# is the full one. `../params/prior/` asks the same of one task whose classifier starts at how frequent labels are
 # (`03_imbalance`, section 5, says why).
 
 # %% tags=["parameters"]

@@ -212,7 +212,10 @@ def test_ci_runs_lint_and_tests():
 # --- parameter files, citation, paths
 
 
-@pytest.mark.parametrize("folder", ["quick", "clipart", "comparison", "comparison_both", "comparison_more", "prior", "table1"])
+STUDY = ["clipart", "comparison", "comparison_both", "comparison_more", "prior"]
+
+
+@pytest.mark.parametrize("folder", ["quick", *STUDY, "table1"])
 def test_parameter_files_load_and_name_their_task(folder):
     study = ParameterSet.read(ROOT / "params" / folder)
     tasks = ["clipart-folders", "clipart-keywords", "clipart-pairs"] if folder in ("quick", "clipart") else []

@@ -182,18 +182,23 @@ def test_a_notebook_that_fails_is_kept_and_named_and_the_others_go_on(project):
 def test_a_changed_notebook_parameter_source_or_run_is_executed_again(project, monkeypatch):
     (params, *_), notebook, executed = ParameterSet.read("params/tiny").tasks, Path("notebooks/01_data.ipynb"), []
     monkeypatch.setattr("papermill.execute_notebook", lambda *a, **_: executed.append(a) or Path(a[1]).touch())
-    for change in ("", "\n", None):
-        if change is None:
-            monkeypatch.setattr(study_module, "__file__", str(project / "package" / "study.py"))
-            (project / "package").mkdir()
-        else:
-            notebook.write_text(notebook.read_text() + change)
+
+    def times() -> int:
         execute(notebook, params, "outputs")
         execute(notebook, params, "outputs")
-    assert len(executed) == 3
+        return len(executed)
+
+    assert times() == 1
+    notebook.write_text(notebook.read_text() + "\n")
+    assert times() == 2
+    monkeypatch.setattr(study_module, "PACKAGE", project / "package")
+    for number, name in enumerate(("aligner.py", "datasets/report.py", "report.py"), start=3):  # reports read the last
+        file = project / "package" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        assert times() == min(number, 4)
     monkeypatch.setattr("anga.runs.RESULT_VERSION", 0)  # as other data or weights would, this gives runs other names
-    execute(notebook, params, "outputs")
-    assert len(executed) == 4
+    assert times() == 5
 
 
 def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, capsys):
