@@ -25,6 +25,7 @@ PUBLISHED = {"clipart-pairs": "HateMemes", "clipart-keywords": "MM-IMDb", "clipa
 EDITIONS = {"text": "comparison", "image": "comparison", "both": "comparison_both"}  # by what is missing
 COMPARISONS = ["comparison", "comparison_both", "comparison_more"]
 CUTS = {"": "", "_own_cut": ", own cut"}
+STARTS = ["from one half", "from the prior"]
 SUBSETS = ["all", "complete", "reconstructed"]
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
@@ -81,19 +82,15 @@ def cures() -> str:
 
 
 def start() -> str:
-    """Gaps and changes on clipart-keywords over all rates, by where the head's bias starts, at both cuts."""
-    keys = ["first", "second", "subset"]
-    tables = {cut: _read(f"start{name}_overall", "03_imbalance") for name, cut in CUTS.items()}
-    columns = {
-        f"{where}{cut}": part.set_index(keys)
-        for cut, table in tables.items()
-        for where, part in table.groupby("start", sort=False)
-    }
+    """Gaps and changes over all rates, by where the head's bias starts; with a threshold, at both cuts."""
+    tables = [_with_metrics(_read(f"start{name}_overall", "03_imbalance"), cut) for name, cut in CUTS.items()]
     rows = []
-    for first, second, subset in columns["from one half"].index:
+    for key, part in pd.concat(tables).groupby(["task", "first", "second", "subset"], sort=False):
+        task, first, second, subset = key
         gap = first.replace("joint", "imbalance gap") if second == "complete only" else f"{first} → {second}"
-        rows.append([gap, subset, *(_interval(part.loc[(first, second, subset)], "+.3f") for part in columns.values())])
-    return _markdown(["difference", "subset", *columns], rows)
+        part = part.set_index("start")
+        rows.append([task, gap, subset, *(_interval(part.loc[where], "+.3f") for where in STARTS)])
+    return _markdown(["task", "difference", "subset", *STARTS], rows)
 
 
 def changes() -> str:
@@ -391,9 +388,9 @@ def _beside_gaps(grid: str, names: list[str]) -> str:
     return _markdown(["task", "missing", *names], rows)
 
 
-def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    """The table and a column task, "clipart-pairs, AUROC"."""
-    return table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS))
+def _with_metrics(table: pd.DataFrame, more: str = "") -> pd.DataFrame:
+    """The table and a column task, "clipart-pairs, AUROC" and whatever more there is to say."""
+    return table.assign(task=table["dataset"] + ", " + table["dataset"].map(METRICS) + more)
 
 
 def _percent(row: pd.Series, form: str) -> str:
