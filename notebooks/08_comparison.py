@@ -27,8 +27,8 @@
 # - **Run time:** two minutes on two CPU cores once the runs are there (intervals are resampled); a GPU does not help
 #   there. Training takes about five minutes with the quick file, four hours with `../params/comparison/`, which has the
 #   columns "text missing" and "image missing", two and a quarter with `../params/comparison_both/`, which has the third
-#   one, two and a half with `../params/comparison_more/`, which adds methods to it that Table 1 lacks, and one and a
-#   half with `../params/prior/`, which asks where classifiers start.
+#   one, two and a half with `../params/comparison_more/`, which adds methods to it that Table 1 lacks, and one with
+#   `../params/prior/`, which asks where classifiers start.
 #   `../params/table1/` has all columns in one file; it takes seven to sixteen hours on two cores, by their kind, and an
 #   estimated one on a GPU.
 # - **Before this:** `04_anga` (the method), `05_ablations` (what alignment is worth, and to what to compare it).
@@ -37,8 +37,8 @@
 # ## Parameters
 #
 # `params` names a file of grids. All of them have the axes `dataset`, `missing_type` and `method`; there are several,
-# because slow methods compute in bfloat16 where that pays, and some take part in fewer columns. `controls`, `subsets`,
-# `start` and `start_tokens`, if they are there, are no part of the table (section 2).
+# because slow methods compute in bfloat16 where that pays, and some take part in fewer columns. `controls`, `start` and
+# `subsets`, if they are there, are no part of the table (section 2).
 
 # %% tags=["parameters"]
 params = "../params/quick/08_comparison.yaml"
@@ -222,8 +222,7 @@ for name in ("maps", "shaspec"):
 # All runs of all grids, with one row per run:
 
 # %%
-aside = ("controls", "subsets", "start", "start_tokens")
-table1_grids = [name for name in study.grids if name not in aside]
+table1_grids = [name for name in study.grids if name not in ("controls", "start", "subsets")]
 ours = Comparison.of(*(study.run(name, outputs) for name in table1_grids))
 families = published().query("table == 'Table 1'").set_index("row")["family"].to_dict()
 families |= {"ViLT": "reference", "DCP": "vlp", "SyP": "vlp", "Retrieval": "reconstruction"}
@@ -395,33 +394,28 @@ for dataset, missing_type in own_cut.cells:
 #
 # A linear layer starts by calling each label as likely as not. Where labels are rare, the first steps are one large
 # gradient that all samples share, and AdamW remembers it for long (`03_imbalance`, section 5). Methods that are deeper,
-# or that start their optimiser anew after a first stage, may suffer less from it. Grids `start` and `start_tokens`, if
-# the file has them, train each method both ways: with a bias as usual, and with one that starts at how frequent labels
-# are (`head_bias: prior`; in all classifiers of a method, those of teachers, experts and branches included). In such a
-# file the table itself is *from the prior*. What does each method gain by a fair start, paired, on all test samples?
+# or that start their optimiser anew after a first stage, may suffer less from it. A grid `start`, if the file has one,
+# trains methods both ways: with a bias as usual, and with one that starts at how frequent labels are (`head_bias:
+# prior`; in all classifiers of a method, those of teachers, experts and branches included). In such a file the table
+# itself is *from the prior*. What does each method gain by a fair start, paired, on all test samples?
 
 # %%
-both_starts = [study.run(name, outputs) for name in ("start", "start_tokens") if name in study.grids]
-if both_starts:
-    by_start = pd.concat([runs.scores(["all"]) for runs in both_starts])
+if "start" in study.grids:
+    starts = study.run("start", outputs)
+    by_start = starts.scores(["all"])
     levels = mean_intervals(by_start, [*cell_axes, "method", "start"], "score")
     keep_table(levels, "start_scores")
 
-
-def gains_by_start(own_cut):
-    ways = [("from one half", "from the prior", "all")]
-    return pd.concat([compare(runs, ways, axis="start", own_cut=own_cut) for runs in both_starts])
-
-
 # %%
-if both_starts:
-    gained = {"cut at 0.5": gains_by_start(False), "own cut": gains_by_start(True)}
-    gained = pd.concat(part.assign(cut=cut) for cut, part in gained.items())
+if "start" in study.grids:
+    ways, cuts = [("from one half", "from the prior", "all")], {"cut at 0.5": False, "own cut": True}
+    gained = [compare(starts, ways, axis="start", own_cut=own).assign(cut=cut) for cut, own in cuts.items()]
+    gained = pd.concat(gained)
     keep_table(gained, "start")
     keep(sweeps.forest(gained, "method", "cut", "from the prior minus\nfrom one half, {metric}"), gained, "start")
 
 # %%
-for row in gained[gained["cut"] == "cut at 0.5"].itertuples() if both_starts else []:
+for row in gained[gained["cut"] == "cut at 0.5"].itertuples() if "start" in study.grids else []:
     print(f"{row.dataset}, {lacking[row.missing_type]}, {row.method}: {in_words(row)}")
 
 # %% [markdown]
@@ -441,7 +435,7 @@ def moved(dataset, missing_type):
 
 
 # %%
-for cell in by_start[cell_axes].drop_duplicates().to_numpy() if both_starts else []:
+for cell in by_start[cell_axes].drop_duplicates().to_numpy() if "start" in study.grids else []:
     table, rho = moved(*cell)
     where = f"{cell[0]}, {lacking[cell[1]]}"
     figure = comparison.places(table.sort_values("first"), ("from one half", "from the prior"), f"{where}; {runs_note}")
