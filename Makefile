@@ -51,7 +51,10 @@ reference: $(if $(ONLY),edition) reproduce  ## the same, and keep its reports in
 .PHONY: edition
 edition:
 	@mkdir -p outputs/report
-	@for set in $(PARAMS); do rm -rf outputs/report/$$set && cp -R outputs/reference/$$set outputs/report/; done
+	@for set in $(PARAMS); do \
+	  rm -rf outputs/report/$$set; \
+	  if [ -d outputs/reference/$$set ]; then cp -R outputs/reference/$$set outputs/report/; fi; \
+	done
 
 test: $(READY)  ## run all tests, notebooks included, in two processes
 	@$(RUN) -m pytest -n 2 --dist loadfile

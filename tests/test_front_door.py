@@ -203,6 +203,17 @@ def test_some_files_of_some_sets_can_be_chosen():
     assert "my-python -m anga reproduce --params params/clipart --only 03_imbalance\n" in planned
 
 
+@needs_make
+def test_some_files_of_an_edition_are_made_anew_in_a_copy_of_it_and_a_first_edition_in_none(tmp_path):
+    page = tmp_path / "outputs" / "reference" / "kept" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    (tmp_path / "outputs" / "report" / "first").mkdir(parents=True)
+    done = make("--directory", tmp_path, "--file", ROOT / "Makefile", "edition", "PARAMS=kept first")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "outputs" / "report").rglob("*")] == ["kept", "index.html"]
+
+
 def test_ci_runs_lint_and_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
