@@ -1,6 +1,7 @@
 """The pages of a report: what a reader sees of an executed notebook."""
 
 import base64
+import html
 import io
 import re
 
@@ -69,6 +70,18 @@ def test_a_page_draws_the_pixels_of_its_smaller_picture_and_no_vectors(tmp_path)
         for content in (base64.b64decode(embedded), smaller_png(file.getvalue()))
     )
     assert np.array_equal(drawn, smaller)
+
+
+def test_a_page_marks_no_code_that_its_style_leaves_as_it_is(tmp_path):
+    code = "def f(x):\n    return [x < 1, 'a &amp; b']  # why?\n"
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# What?"), v4.new_code_cell(code)])
+    (tmp_path / "tasks").mkdir()
+    nbformat.write(notebook, tmp_path / "tasks" / "01.ipynb")
+    page = _write_page(tmp_path / "tasks" / "01.ipynb", tmp_path / "pages").read_text()
+    (shown,) = re.findall(r'<div class="[^"]*highlight[^"]*">.*?<pre>(.*?)</pre>', page, re.DOTALL)
+    assert html.unescape(re.sub(r"<[^>]+>", "", shown)).strip() == code.strip()
+    marks, styled = (set(re.findall(pattern, page)) for pattern in (r'<span class="(\w+)">', r"\.highlight \.(\w+) {"))
+    assert {"k", "nf", "c1"} <= marks <= styled
 
 
 @pytest.mark.parametrize("width", [None, 40])
