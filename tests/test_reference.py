@@ -41,7 +41,7 @@ def test_tables_are_formatted_as_they_should_be(tmp_path, monkeypatch):
     assert last == f"| clipart-pairs, AUROC | {cells} |"
 
 
-@pytest.mark.parametrize("name", ["clipart", "comparison", "comparison_both", "comparison_more"])
+@pytest.mark.parametrize("name", ["clipart", "comparison", "comparison_both", "comparison_more", "prior"])
 def test_the_reference_is_the_whole_study_with_its_provenance(name):
     facts = json.loads((REFERENCE / name / "provenance.json").read_text())
     study, anew = ParameterSet.read(ROOT / "params" / name), facts.get("made anew", {})
