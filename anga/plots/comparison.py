@@ -93,7 +93,7 @@ def critical_differences(ranks: pd.Series, groups: list[list[str]], difference: 
     low, high = 1, max(len(ranks), 1 + difference)
     margin = 0.06 * (high - low)
     axes.plot([low, high], [0, 0], color="black", linewidth=1.2)
-    for tick in range(1, int(high) + 1, 1 if high <= 10 else 2):
+    for tick in range(1, int(high) + 1, 1 + int(high // 12)):
         axes.plot([tick, tick], [0, -0.25], color="black", linewidth=1)
         axes.text(tick, -0.4, tick, ha="center", va="bottom", fontsize="small")
     axes.plot([low, low + difference], [-2.1, -2.1], color="black", linewidth=2, marker="|", markersize=9)
