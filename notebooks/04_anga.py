@@ -976,10 +976,12 @@ for row in added[added["step"].str.startswith("full ANGA")].itertuples():
     print(f"On {row.subset} test samples alignment {effect}: {in_words(row)}.")
 
 # %% [markdown]
-# This compares full ANGA with the same model trained by the pooled loss, after the same number of epochs. Two
+# This compares full ANGA with the same model trained by the pooled loss, after the same number of epochs. Three
 # warnings. It does not tell *why*: alignment and reweighting come together here. The control `group_means` (section 9)
 # separates them; a later notebook, `05_ablations`, uses it on the real task. And if the runs were cut short (see the
 # learning curves), remember that alignment leaves gradients out, so that it has learnt from less after the same time.
+# And where labels are many and rare, as in `clipart-keywords`, most of what retrieval gains at the usual start of the
+# classifier is gone with a better one: `03_imbalance` shows it in section 5 (*Or is it the first steps?*).
 
 # %% [markdown]
 # ## Summary
