@@ -1,11 +1,14 @@
 """What a notebook leaves behind: figures with the tables that they were drawn from, and tables of their own."""
 
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from anga.plots.style import save_figure
+
+NOTE_CHARACTERS = 15  # of a note under a figure, per inch
 
 
 class Products:
@@ -22,8 +25,10 @@ class Products:
         self.tables = Path(outputs) / "tables" / place
         self.notebook = notebook
 
-    def figure(self, figure: Figure, table: pd.DataFrame, name: str) -> None:
-        """Keep a figure, as PNG and as SVG, beside its table."""
+    def figure(self, figure: Figure, table: pd.DataFrame, name: str, note: str = "") -> None:
+        """Keep a figure, as PNG and as SVG, beside its table; a note, such as the number of runs, stands under it."""
+        if note:
+            figure.supxlabel(fill(note, int(NOTE_CHARACTERS * figure.get_figwidth())), fontsize=8)
         save_figure(figure, table, self.figures / f"{self.notebook}_{name}")
 
     def table(self, table: pd.DataFrame, name: str) -> None:

@@ -64,8 +64,7 @@ products = Products(outputs, study.place, study.name)
 
 
 def keep(figure, table, name, grid, spread="95 % intervals"):
-    figure.supxlabel(f"{study[grid].repeats}, {spread}", fontsize=8)
-    products.figure(figure, table, name)
+    products.figure(figure, table, name, f"{study[grid].repeats}, {spread}")
 
 
 def sign(row):

@@ -61,18 +61,18 @@ from anga.runs import provenance
 from anga.statistics import in_words, mean_intervals, paired_difference, summarise, verdict
 
 # %% [markdown]
-# `keep` saves a figure together with the table that it was drawn from, `keep_table` a table, and one small function
-# says how many runs stand behind a figure.
+# `keep` saves a figure together with the table that it was drawn from, and writes under it how many runs stand behind a
+# point; `keep_table` saves a table.
 
 # %%
 plots.set_style()
 study = GridFile.from_yaml(params)
 products = Products(outputs, study.place, study.name)
-keep, keep_table = products.figure, products.table
+keep_table = products.table
 
 
-def print_runs(grid):
-    print(f"{study[grid].repeats}, 95 % intervals over missing tables and test samples")
+def keep(figure, table, name, grid, over="missing tables and test samples"):
+    products.figure(figure, table, name, f"{study[grid].repeats}, 95 % intervals over {over}")
 
 
 # %% [markdown]
@@ -111,8 +111,8 @@ scores = pd.concat(rows, ignore_index=True)
 
 # %%
 keep_table(scores, "table2")
-keep(sweeps.forest(scores, "part", "subset", "test {metric}", zero=False), scores, "table2")
-print(f"{study['table2'].repeats}, 95 % intervals over {scores['over'].iloc[0]}")
+figure = sweeps.forest(scores, "part", "subset", "test {metric}", zero=False)
+keep(figure, scores, "table2", "table2", over=scores["over"].iloc[0])
 
 # %% [markdown]
 # **What you should see:** the score on *complete* test samples usually lies above that on *reconstructed* ones: they
@@ -144,8 +144,7 @@ added = pd.DataFrame(rows)
 
 # %%
 keep_table(added.assign(step=added["step"].str.replace("\n", " ")), "table2_differences")
-keep(sweeps.forest(added, "step", "subset", "difference in\n{metric}"), added, "table2_differences")
-print_runs("table2")
+keep(sweeps.forest(added, "step", "subset", "difference in\n{metric}"), added, "table2_differences", "table2")
 
 # %% [markdown]
 # **How to read it:** right of zero, the part is a gain. What we saw, on all test samples:
@@ -188,8 +187,8 @@ own_cut = compare(table2, pairs, axis="part", own_cut=True)
 if len(own_cut):
     keep_table(own_cut.assign(step=own_cut["second"] + " minus " + own_cut["first"]), "table2_own_cut")
     own_cut["step"] = own_cut["second"] + "\nminus " + own_cut["first"]
-    keep(sweeps.forest(own_cut, "step", "subset", "difference in\n{metric}, own cut"), own_cut, "table2_own_cut")
-    print_runs("table2")
+    figure = sweeps.forest(own_cut, "step", "subset", "difference in\n{metric}, own cut")
+    keep(figure, own_cut, "table2_own_cut", "table2")
 else:
     print("No multi-label task here.")
 
@@ -261,8 +260,7 @@ for task in tasks:
 alignment = pd.DataFrame(rows)
 
 # %%
-keep(sweeps.forest(alignment, "comparison", "subset", "difference in\n{metric}"), alignment, "alignment")
-print_runs("controls")
+keep(sweeps.forest(alignment, "comparison", "subset", "difference in\n{metric}"), alignment, "alignment", "controls")
 
 # %% [markdown]
 # **What you should see:** if alignment itself helps, the third line lies right of zero. If all of the gain over pooled
@@ -300,8 +298,7 @@ for task in tasks:
             rows.append({"control": rule, "minus": base, **minus(controls, {"control": base}, {"control": rule}, task)})
 against = pd.DataFrame(rows)
 keep_table(against, "controls")
-keep(sweeps.forest(against, "control", "minus", "difference in\n{metric}"), against, "controls")
-print_runs("controls")
+keep(sweeps.forest(against, "control", "minus", "difference in\n{metric}"), against, "controls", "controls")
 
 # %% [markdown]
 # **What you should see:** squares are gains over ordinary training, triangles gains over the mere reweighting. A
@@ -329,8 +326,7 @@ rows = [
 ]
 curriculum = pd.DataFrame(rows)
 xlabel = "difference in {metric}\nto the paper's rule"
-keep(sweeps.forest(curriculum, "control", None, xlabel), curriculum, "curriculum")
-print_runs("controls")
+keep(sweeps.forest(curriculum, "control", None, xlabel), curriculum, "curriculum", "controls")
 
 # %%
 wording = {"up": "is better than the paper's rule", "down": "is worse than the paper's rule"}
@@ -426,8 +422,7 @@ full_bank = pd.DataFrame(rows)
 # %%
 keep_table(full_bank, "full_bank")
 xlabel = "difference in {metric},\nfull minus observed bank"
-keep(sweeps.forest(full_bank, "control", None, xlabel), full_bank, "full_bank")
-print_runs("bank")
+keep(sweeps.forest(full_bank, "control", None, xlabel), full_bank, "full_bank", "bank")
 
 # %%
 for row in full_bank.itertuples():
@@ -446,8 +441,8 @@ for task in bank_tasks:
             row = minus(bank, {**kind, "control": base}, {**kind, "control": "aligned"}, task)
             rows.append({"comparison": f"aligned\nminus {base}", **kind, **row})
 by_bank = pd.DataFrame(rows)
-keep(sweeps.forest(by_bank, "comparison", "memory_bank", "difference in\n{metric}"), by_bank, "alignment_by_bank")
-print_runs("bank")
+figure = sweeps.forest(by_bank, "comparison", "memory_bank", "difference in\n{metric}")
+keep(figure, by_bank, "alignment_by_bank", "bank")
 
 # %% [markdown]
 # **What you should see:** if alignment protects from wrong stand-ins, it should be worth less with the full bank, whose

@@ -60,19 +60,20 @@ from anga.statistics import in_words, paired_difference, summarise, verdict
 
 # %% [markdown]
 # One knob moves at a time; all others stay at their defaults, which are the paper's. `keep` and `keep_table`
-# save figures and tables, one small function says how many runs stand behind a figure.
+# save figures and tables; `keep` also writes under a figure how many runs stand behind a point.
 
 # %%
 plots.set_style()
 study = GridFile.from_yaml(params)
 products = Products(outputs, study.place, study.name)
-keep, keep_table = products.figure, products.table
+keep_table = products.table
 default = Config().to_dict()
 
 
-def print_runs(grid):
-    print(study[grid].repeats, end=", ")
-    print("95 % intervals over", "missing tables" if len(study[grid].seeds) > 1 else "test samples")
+def keep(figure, table, name, grid=None, spread=None):
+    runs = study[grid or name]
+    over = "missing tables" if len(runs.seeds) > 1 else "test samples"
+    products.figure(figure, table, name, f"{runs.repeats}, {spread or f'95 % intervals over {over}'}")
 
 
 # %% [markdown]
@@ -129,7 +130,6 @@ k_curve = curve(top_k, "top_k")
 dummy = references[references["method"] == "zero-filled"]
 keep(sweeps.over_knob(k_curve, dummy, "K, retrieved neighbours", default["top_k"]), k_curve, "top_k")
 keep_table(k_curve, "top_k")
-print_runs("top_k")
 
 # %% [markdown]
 # **What you should see:** a flat curve if the claim holds. The mean of more neighbours has less noise, but also less
@@ -171,7 +171,6 @@ tau_curve = curve(cone, "cos_threshold")
 shown = references[references["dataset"].isin(cone.grid.axes["dataset"])]
 keep(sweeps.over_knob(tau_curve, shown, "τ, cosine threshold", default["cos_threshold"]), tau_curve, "cos_threshold")
 keep_table(tau_curve, "cos_threshold")
-print_runs("cos_threshold")
 
 # %% [markdown]
 # **How to read it:** the lines are means of the references. The curve should lie above *group means* if the cone
@@ -210,7 +209,6 @@ ratio_curve = curve(ratio, "lambda_max")
 shown = references[references["dataset"].isin(ratio.grid.axes["dataset"])]
 keep(sweeps.over_knob(ratio_curve, shown, "λ_max, anchor ratio", default["lambda_max"]), ratio_curve, "lambda_max")
 keep_table(ratio_curve, "lambda_max")
-print_runs("lambda_max")
 
 # %% [markdown]
 # And Z_grow. At 0 the ratio is λ_max from the first epoch on.
@@ -221,7 +219,6 @@ grow_curve = curve(grow, "grow_epochs")
 shown = references[references["dataset"].isin(grow.grid.axes["dataset"])]
 keep(sweeps.over_knob(grow_curve, shown, "Z_grow, epochs", default["grow_epochs"]), grow_curve, "grow_epochs")
 keep_table(grow_curve, "grow_epochs")
-print_runs("grow_epochs")
 
 # %% [markdown]
 # **What you should see:** where admitted samples hardly differ from remaining ones, both curves are flat. A decline
@@ -303,8 +300,7 @@ sizes.round(4).assign(**{"smallest p": [f"{p:.4f}" if p >= 1e-4 else "<1e-4" for
 # %%
 kinds = ["values of the knob", "draws", "noise"]
 long = sizes.melt(["dataset", "metric", "knob"], kinds, "spread_over", "spread")
-keep(sweeps.spreads(long), long, "spreads")
-print(f"{study['cos_threshold'].repeats}; bars are standard deviations, without intervals")
+keep(sweeps.spreads(long), long, "spreads", "cos_threshold", "standard deviations, without intervals")
 
 # %% [markdown]
 # **What you should see:** for a robust method the dark bar is the shortest, or no longer than the grey one. A dark bar
@@ -371,7 +367,6 @@ nothing = references.iloc[:0]
 figure = sweeps.over_knob(layer_curve, nothing, "b, prompt layer", default["prompt_layer"])
 keep(figure, layer_curve, "prompt_layer")
 keep_table(layer_curve, "prompt_layer")
-print_runs("prompt_layer")
 
 # %%
 for row in layers.differences("prompt_layer", minus=default["prompt_layer"], subsets=["all"]).itertuples():
@@ -390,7 +385,6 @@ for row in layers.differences("prompt_layer", minus=default["prompt_layer"], sub
 lengths = study.run("epochs", outputs)
 length_curve = curve(lengths, "epochs")
 keep(sweeps.over_knob(length_curve, nothing, "epochs at most", default["epochs"]), length_curve, "epochs")
-print_runs("epochs")
 
 # %% [markdown]
 # **What you should see:** where a curve is level, training was long enough. Where all rise, the default stops early;
@@ -448,8 +442,9 @@ if "adapter" in study.grids:
         costs[column] = [tested_loss(adapter.select(**place, method=part)) for place in places]
     keep_table(costs, "adapter")
     costs["case"] = [f"{row.missing_rate:.0%} missing, {row.epochs} epochs" for row in costs.itertuples()]
-    keep(sweeps.forest(costs, "case", "cut", "with minus without\nadapter, {metric}"), costs, "adapter")
-    print(f"{study['adapter'].repeats}, 95 % intervals over missing tables and test samples")
+    spread = "95 % intervals over missing tables and test samples"
+    figure = sweeps.forest(costs, "case", "cut", "with minus without\nadapter, {metric}")
+    keep(figure, costs, "adapter", spread=spread)
 else:
     print("No grid `adapter` here.")
 
@@ -475,7 +470,7 @@ for row in costs.itertuples() if "adapter" in study.grids else []:
 # %% [markdown]
 # ## Exercises
 #
-# 1. The dashed curve of section 1 is the method without alignment. Which K is best for it? Is it the same as with
+# 1. The dotted curve of section 1 is the method without alignment. Which K is best for it? Is it the same as with
 #    alignment, and should it be?
 # 2. Which value of τ makes the cone change nothing but opposite gradients? And which setting of which *other* knob
 #    drops nothing at all? Find it among the references.

@@ -47,9 +47,9 @@ MARKERS = {
 }
 EDGE = {"markeredgecolor": "black", "markeredgewidth": 0.6}  # thin, so that small markers keep their colours
 LINES = {  # of methods alone; each has a colour and a marker, too
-    "zero-filled": ":",
-    "retrieval only": "--",
-    "pooled": "--",
+    "zero-filled": "--",
+    "retrieval only": ":",
+    "pooled": ":",
     "group means": "-.",
     "retrieval + alignment": "-",
     "retrieval + adapter": (0, (3, 1, 1, 1, 1, 1)),
