@@ -68,7 +68,7 @@ from anga.training_state import TrainingState
 
 # %% [markdown]
 # `config` holds the knobs of full ANGA with the first pair of seeds. `keep` saves each figure together with
-# the table that it was drawn from.
+# the table that it was drawn from, and may write a note under it.
 
 # %%
 plots.set_style()
@@ -693,6 +693,7 @@ first_steps.head(6).round(3).T
 results = run_variants(study_params, outputs)
 runs = results["full ANGA"]
 telemetry = pd.concat([run.telemetry.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
+behind = f"{len(runs)} run(s) of full ANGA"  # for the notes under figures
 minutes = sum(run.seconds for several in results.values() for run in several) / 60
 print(f"{len(VARIANTS)} variants x {len(runs)} runs, trained in {minutes:.1f} minutes altogether")
 apart = np.abs(first_steps["cosine"] - runs[0].telemetry["cosine"][: len(first_steps)]).max()
@@ -716,7 +717,7 @@ shares.round(4).T
 names = telemetry["case"].map(lambda code: Case(code).name.lower().replace("_", " "))
 case_table = pd.crosstab(telemetry["epoch"], names, normalize="index").stack().reset_index()
 case_table.columns = ["epoch", "case", "share"]
-keep(plots.training.case_shares(case_table), case_table, "cases")
+keep(plots.training.case_shares(case_table), case_table, "cases", behind)
 
 # %%
 total = names.value_counts(normalize=True)
@@ -737,7 +738,7 @@ print(f"Of the gradients of remaining samples, {dropped:.0%} were dropped.")
 levels = [0.05, 0.25, 0.5, 0.75, 0.95]
 quantiles = telemetry.groupby("epoch")["cosine"].quantile(levels).unstack().reset_index()
 quantiles.columns = ["epoch", "q05", "q25", "q50", "q75", "q95"]
-keep(plots.training.cosines_by_epoch(quantiles, tau), quantiles, "cosines")
+keep(plots.training.cosines_by_epoch(quantiles, tau), quantiles, "cosines", behind)
 
 # %%
 later = telemetry.loc[telemetry["epoch"] > 0, "cosine"]
@@ -786,7 +787,7 @@ real = [cosine_of(rows, codes[rows]) for rows in rows_of]
 by_lot = [cosine_of(rows, lot.permutation(codes[rows])) for rows in rows_of]
 kinds = np.repeat(["real", "by lot"], len(real))
 reference = pd.DataFrame({"groups": kinds, "cosine": real + by_lot})
-keep(plots.training.cosine_reference(reference, tau), reference, "cosine_reference")
+keep(plots.training.cosine_reference(reference, tau), reference, "cosine_reference", "1 run of full ANGA")
 
 # %%
 mean, low, high = mean_interval(np.subtract(real, by_lot))
@@ -821,7 +822,7 @@ norms["group"] = norms["group"].str.removeprefix("norm_")
 by_group = norms.groupby(["epoch", "group"])["norm"]
 norm_table = by_group.quantile([0.25, 0.5, 0.75]).unstack().reset_index()
 norm_table.columns = ["epoch", "group", "q25", "q50", "q75"]
-keep(plots.training.gradient_norms(norm_table), norm_table, "norms")
+keep(plots.training.gradient_norms(norm_table), norm_table, "norms", behind)
 
 # %% [markdown]
 # **What you should see:** two things make a gradient long. One is how much its group still has to learn. The other is
@@ -886,7 +887,7 @@ ranks = samples["entropy"].rank(method="first")
 samples["bin"] = pd.qcut(ranks, min(8, max(1, len(samples) // 5)), labels=False)
 binned = mean_intervals(samples, ["bin"], "error")
 binned["entropy"] = samples.groupby("bin")["entropy"].mean().to_numpy()
-keep(plots.training.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error")
+keep(plots.training.entropy_bins(binned, samples["error"].mean()), binned, "entropy_error", "1 run of full ANGA")
 
 # %%
 questions = {"entropy and error": ("entropy", "error"), "entropy and loss": ("entropy", "loss")}
@@ -919,7 +920,7 @@ curves = [
     for i, run in enumerate(several)
 ]
 curves = pd.concat(curves, ignore_index=True)
-keep(plots.training.learning_curves(curves, metric), curves, "learning_curves")
+keep(plots.training.learning_curves(curves, metric), curves, "learning_curves", f"{len(runs)} run(s) per variant")
 
 # %% [markdown]
 # **What you should see:** thin lines are single runs, thick ones their means. A run stops once `patience` epochs (10 by
@@ -944,10 +945,10 @@ print(", ".join(f"{name} ({n})" for name, n in unfinished["variant"].value_count
 # %%
 table = variants_table(study_params, outputs, progress=False)
 products.table(table, "variants")
-keep(plots.training.scores_by_subset(table, metric), table, "scores")
+note = f"{len(runs)} run(s) per variant, 95 % intervals over {table['over'].iloc[0]}"
+keep(plots.training.scores_by_subset(table, metric), table, "scores", note)
 
 # %%
-print(f"{metric}; 95 % intervals over {table['over'].iloc[0]}, {len(runs)} run(s) per variant")
 headline(table)
 
 # %% [markdown]
@@ -961,7 +962,9 @@ for first, second in pairwise(VARIANTS):
         difference = paired_difference(results[first], results[second], dataset, subset)
         rows.append((f"{second}\nminus {first}", subset, *difference))
 added = pd.DataFrame(rows, columns=["step", "subset", "mean", "low", "high"])
-keep(plots.training.differences(added, metric), added, "differences")
+over = "test samples" if len(runs) == 1 else "missing tables and test samples"
+note = f"{len(runs)} pair(s) of runs, 95 % intervals over {over}"
+keep(plots.training.differences(added, metric), added, "differences", note)
 
 # %% [markdown]
 # **What you should see:** points to the right of zero are gains, to the left losses. An interval that contains zero
