@@ -3,7 +3,9 @@
 One that reads retrieved neighbours says so twice: `RETRIEVES = True` in its file, its name in `config.RETRIEVING`.
 
 Each file has the method's published hyper-parameters as a dataclass `Options` and a function
-`build(config, backbone, n_classes)` that returns an `anga.method.Method`.
+`build(config, backbone, n_classes)` that returns an `anga.method.Method`. Its docstring ends with the number of
+learnable parameters, which a test reads and counts: d is the backbone's width, layers are its layers, n_v its image
+tokens, k the number of classes; whole words are options or knobs of the config.
 """
 
 import difflib

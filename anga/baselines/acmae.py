@@ -21,8 +21,12 @@ the memory token in the place of the first modality if nothing is dropped), the 
 Left out: the encoders of frames and their temporal transformers (there is one output per modality, and it is frozen),
 label smoothing 0.1 (the loss is that of all methods), augmentation.
 
-Learnable parameters: n (12 d^2 + 13 d) of n = 2 + 2 + 4 layers; (d + 7) d of three norms and the prediction;
-(n_m + 4) d of n_m memory tokens, mask and class token, and two modality vectors; the head's (d + k)(d + 1).
+Learnable parameters, with n = encoder_layers + decoder_layers + fusion_layers:
+
+    n (12 d^2 + 13 d)              layers
+    + (d + 7) d                    three norms and the prediction
+    + (memory_tokens + 4) d        memory, mask and class token, two modality vectors
+    + (d + k)(d + 1)               head
 """
 
 from dataclasses import dataclass

@@ -19,8 +19,10 @@ so that the margin means the same at any width, and negatives are averaged, so t
 Labels that are not exclusive count as one binary decision each. Prototypes are those of the classes in the batch.
 Left out: convolution, transformer and dropped frames (there are no sequences here), dropout.
 
-Learnable parameters: teacher and student 2 e (d + 1) + d (2 e + 3) each, e the encoded width, and their heads'
-(d + k)(d + 1) each; the two statistics networks 2 (h (2 k + 2) + 1), h their hidden width.
+Learnable parameters, with e = width, h = statistics_width:
+
+    2 (2 e (d + 1) + d (2 e + 3) + (d + k)(d + 1))        teacher and student, each with a head
+    + 2 (h (2 k + 2) + 1)        statistics networks
 """
 
 from collections.abc import Callable

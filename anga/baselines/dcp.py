@@ -17,8 +17,14 @@ What is missing is masked out in the place of dummy inputs. Learning rate, decay
 pooling layer learns in the place of CLIP's last normalisations and projections.
 Left out: setting the missing modality's output to zero, since one stream has one output.
 
-Learnable parameters, with n = prompt_length / 6, J prompted layers, h = 2d // r and c = d // r: 13 n d prompts,
-2 J (3dh + h + 5d) of F and LN, 2 (2dc + c + d) of G, 4 (d + 1) d of Q, K, V and FC, the head's (d + k)(d + 1).
+Learnable parameters, with n = prompt_length // 6, J = min(prompt_layers, layers), h = 2 d // reduction,
+c = d // reduction:
+
+    13 n d                         prompts
+    + 2 J (3 d h + h + 5 d)        F and LN
+    + 2 (2 d c + c + d)            G
+    + 4 d (d + 1)                  Q, K, V and FC
+    + (d + k)(d + 1)               head
 """
 
 from dataclasses import dataclass

@@ -19,9 +19,15 @@ complete samples, has a fixed length; learning rate and decay are the config's.
 Left out: the cross-modal transformers before the published fusion (attention over the one feature of the other
 modality has the weight 1), the map that merges two sources (there is one), dropout, gradient clipping.
 
-Learnable parameters: 2 (d + 1) w of the features; 2 l ((w / 2 + 1) f + (f + 1)(f + w)) of l couplings; 2 k w of the
-Gaussians; with r = max(1, c / 16), 2 ((w + 1) c + b (2 (c + 1) c + (c + 1) r + (r + 1) c) + (c + 1)(c + w)) of R_m;
-(c + 1)(2 c + d) of the fusion; the head's (d + k)(d + 1).
+Learnable parameters, with w = min(width, d) // 2 * 2, l = couplings, f = hidden, c = 2 w, b = blocks,
+r = max(1, c // 16):
+
+    2 (d + 1) w                                   features
+    + 2 l ((w / 2 + 1) f + (f + 1)(f + w))        couplings
+    + 2 k w                                       Gaussians
+    + 2 ((w + 1) c + b (2 (c + 1) c + (c + 1) r + (r + 1) c) + (c + 1)(c + w))        R_m
+    + (c + 1)(2 c + d)                            fusion
+    + (d + k)(d + 1)                              head
 """
 
 import math

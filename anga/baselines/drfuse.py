@@ -21,9 +21,14 @@ as in the released code, a mean over the comparisons that are violated, here of 
 the terms of p but not of 1 - p; here it is that of Bernoulli distributions, summed over entries.
 Left out: dropout, and a modality classifier that the released code builds and never calls.
 
-Learnable parameters, n = n_h: 4n (d + 1) + 4n (n + 1) of the encoders, n (5n + 4) of the shared projection,
-2n (n + 1) + k n^2 of the attention, 3k (n + 1) of the single features' classifiers, d (n + 3) of the projection to the
-head, and the head's (d + k)(d + 1).
+Learnable parameters, with n = hidden:
+
+    4 n (d + 1) + 4 n (n + 1)        encoders
+    + n (5 n + 4)                    shared projection
+    + 2 n (n + 1) + k n^2            attention
+    + 3 k (n + 1)                    classifiers of single features
+    + d (n + 3)                      projection to the head
+    + (d + k)(d + 1)                 head
 """
 
 import math

@@ -19,8 +19,10 @@ there is nothing to imagine: they only learn to classify. The student's encoders
 that starts at zero. The released cascade feeds H' to every block but not the earlier dz_j; here it gets both.
 Left out: dropout, gradient clipping, separate learning rates.
 
-Learnable parameters, e the embedding: teacher E + d (4e + 3) + (d + k)(d + 1) with E = 2e (d + 1) + 2e (e + 1); student
-E + M e (26e + 17) / 2 + 4e (2e + 1) + d (M e / 2 + 3) + (d + k)(d + 1).
+Learnable parameters, with e = embedding, M = n_autoencoders, E = 2 e (d + 1) + 2 e (e + 1):
+
+    E + d (4 e + 3) + (d + k)(d + 1)        teacher with its head
+    + E + M e (26 e + 17) / 2 + 4 e (2 e + 1) + d (M e / 2 + 3) + (d + k)(d + 1)        student with its head
 """
 
 from dataclasses import dataclass

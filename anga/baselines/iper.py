@@ -22,7 +22,10 @@ where it is the target of KL, as published. Labels that are not exclusive get th
 Left out: the first stage, which trains the tracker itself on complete pairs, since the backbone is frozen and
 pretrained; the loss on x_t against f_tv^{-1}(P_v), which is zero at the layer where the prompts are generated.
 
-Learnable parameters, with s blocks: 2 s (d^2 + 2d) of the maps, and the head's (d + k)(d + 1).
+Learnable parameters, with s = blocks:
+
+    2 s (d^2 + 2 d)         maps
+    + (d + k)(d + 1)        head
 """
 
 from dataclasses import dataclass, replace

@@ -11,8 +11,10 @@ of attention in the place of dummy inputs; the published pooler is kept, and lea
 public code's are zero but for a row of ones), and the classifier is every method's (there two layers with a layer norm
 and a GELU between them). Nothing else is left out.
 
-Learnable parameters: 3 n_p d in each prompted layer (16 prompts in all layers of a backbone that has fewer than six),
-and the head's (d + k)(d + 1).
+Learnable parameters, with n = prompt_length, J = min(prompt_layers, layers):
+
+    3 n J d                 prompts
+    + (d + k)(d + 1)        head
 """
 
 from dataclasses import dataclass

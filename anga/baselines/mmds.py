@@ -19,7 +19,12 @@ output of two samples' tokens is not known beforehand. An incomplete sample also
 met at test time, where nobody lends anything.
 Left out: brain graphs and the graph convolutions over them.
 
-Learnable parameters: branches 4 d (d + 1), their classifiers 2 k (d + 1), fusion d (2 d + 3), head (d + k)(d + 1).
+Learnable parameters:
+
+    4 d (d + 1)             branches
+    + 2 k (d + 1)           their classifiers
+    + d (2 d + 3)           fusion
+    + (d + k)(d + 1)        head
 """
 
 from dataclasses import dataclass

@@ -18,8 +18,14 @@ pooled + LayerNorm(W_o fused), so that the backbone's own fusion is not denied t
 too, and without the same scale trained experts drown it and saturate the pooling layer's tanh.
 Left out: query and key (see above), dropout.
 
-Learnable parameters, with w the width, L the layers and two modalities: inputs 2 w (d + 1), experts 6 L w (w + 1),
-their classifiers 2 k (w + 1), routers 2 (w + 2) (w + 1), fusion 2 w (2 w + 1) and d (2 w + 3), head (d + k)(d + 1).
+Learnable parameters, with w = width, L = depth:
+
+    2 w (d + 1)                          inputs
+    + 6 L w (w + 1)                      experts
+    + 2 k (w + 1)                        their classifiers
+    + 2 (w + 2)(w + 1)                   routers
+    + 2 w (2 w + 1) + d (2 w + 3)        fusion
+    + (d + k)(d + 1)                     head
 """
 
 from dataclasses import dataclass

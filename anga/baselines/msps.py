@@ -16,8 +16,10 @@ Prompts start small and random, and the classifier is every method's (a public p
 two layers with a layer norm and a GELU between them).
 Left out: nothing else.
 
-Learnable parameters: 2 n_p d in each prompted layer (16 prompts in all layers of a backbone that has fewer than six),
-and the head's (d + k)(d + 1).
+Learnable parameters, with n = prompt_length, J = min(prompt_layers, layers):
+
+    2 n J d                 prompts
+    + (d + k)(d + 1)        head
 """
 
 from dataclasses import dataclass

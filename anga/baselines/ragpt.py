@@ -24,8 +24,12 @@ masks none), and a text's F is zero-padded to max_text_length, so that its batch
 public code pools position 0, which is a prompt). f^K has no bias: softmax cancels it.
 Left out: dropout of 0.2 in the generator, as everywhere.
 
-Learnable parameters: 2 n d + d^2 + 3 d of each generator, n being max_text_length or n_v; 3 d^2 + 2 d of the prompter;
-(d + 1)(d + k) of the head, or with label prompts d (d + 1) of its pooling layer, k d of E and 6 d^2 + 7 d of the MLP.
+Learnable parameters, with n_t = max_text_length:
+
+    2 (n_t + n_v) d + 2 (d^2 + 3 d)          generators, one for each modality that can be missing
+    + 3 d^2 + 2 d                            prompter
+    + (d + k)(d + 1)                         head
+    + label_prompts (6 d^2 + 7 d - k)        with label prompts (1, else 0): MLP; E has no bias
 """
 
 import math

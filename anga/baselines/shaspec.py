@@ -17,8 +17,12 @@ over all samples, so that samples do not touch each other.
 Left out: the adversarial form of alignment, one of the alternatives the paper names, its code having L1 alone; SGD;
 the second training of the released code, which goes on from the first and drops modalities at random.
 
-Learnable parameters: 6d (d + 1) of the encoders, 2d (2d + 2) of f_proj and decoder, 2 (d + 1) of the modality
-classifier, and the head's (d + k)(d + 1).
+Learnable parameters:
+
+    6 d (d + 1)             encoders
+    + 2 d (2 d + 2)         f_proj and decoder
+    + 2 (d + 1)             modality classifier
+    + (d + k)(d + 1)        head
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,14 @@ same for all prompts. What is missing is masked out in the place of dummy inputs
 the config's. The classifier reads [CLS], as for every method, where the paper joins the last prompts of both encoders.
 Left out: nothing else.
 
-Learnable parameters, with n = prompt_length / 2, J prompted layers, h = 2d // r and c = d // r: 3 n d prompts,
-4dh + h + 2d of the adapter, 2 (d + 1) d of G, 2 (J - 1) (2dc + c + 3d) between the layers, the head's (d + k)(d + 1).
+Learnable parameters, with n = prompt_length // 2, J = min(prompt_layers, layers), h = 2 d // reduction,
+c = d // reduction:
+
+    3 n d                               prompts
+    + 4 d h + h + 2 d                   adapter
+    + 2 d (d + 1)                       G
+    + 2 (J - 1)(2 d c + c + 3 d)        between the layers
+    + (d + k)(d + 1)                    head
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,11 @@
 
 Adapted: the published comparison feeds dummy inputs (an empty string, a white image) for what is missing; here its
 tokens are masked out of attention, so that no constant can tell which modality is missing. The backbone stays frozen,
-as for every method. Learnable parameters: d (d + 1) of the pooling layer and k (d + 1) of the classifier.
+as for every method.
+
+Learnable parameters:
+
+    (d + k)(d + 1)        pooling layer d (d + 1), classifier k (d + 1): the head
 """
 
 from dataclasses import dataclass
