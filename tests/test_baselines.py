@@ -252,6 +252,55 @@ def test_a_prediction_reads_no_label(fitted, method):
         assert torch.equal(state.model(hidden), state.model(batch))
 
 
+OTHER_TEST_LABELS = {  # ANGA's variants, and everything that may look at labels on its way: bank, ranking, selection
+    "anga": {"use_adapter": True},
+    "anga, no alignment": {"use_adapter": True, "use_alignment": False},
+    "anga, no adapter": {"use_adapter": False},
+    "anga, no retrieval": {"use_adapter": False, "use_retrieval": False, "use_alignment": False},
+    "anga, full bank": {"use_adapter": True, "memory_bank": "full", "ranking": "running"},
+    "anga, integer mask": {"use_adapter": False, "integer_mask": True},
+    "anga, complete samples choose": {"use_adapter": False, "select_on": "complete", "head_bias": "prior"},
+}
+
+
+@pytest.fixture(scope="session")
+def with_other_test_labels(world_of, tmp_path_factory):
+    """`with_other_test_labels(inputs_key(config))`: inputs in which the labels of test samples changed places."""
+
+    @functools.cache
+    def with_other_test_labels(key: tuple):
+        world, config = world_of("multiclass"), Config(use_adapter=False, **dict(zip(INPUT_KNOBS, key, strict=True)))
+        dataset, labels = world.dataset, world.dataset.labels.copy()
+        test = dataset.rows("test")
+        labels[test] = np.roll(labels[test], 1)
+        other = replace(dataset, labels=labels, content_hash="")
+        return replace(world, dataset=other, outputs=tmp_path_factory.mktemp("test-labels")).inputs(config)
+
+    return with_other_test_labels
+
+
+def assert_only_test_scores_differ(one: Result, other: Result) -> None:
+    """The same predictions and the same course of training."""
+    pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)
+    kept = [result.history.drop(columns="seconds") for result in (one, other)]
+    pd.testing.assert_frame_equal(*kept, check_exact=True)
+    assert one.metrics["validation"] == other.metrics["validation"] and one.metrics["test"] != other.metrics["test"]
+
+
+@every_method
+def test_labels_of_test_samples_change_nothing_but_their_scores(fitted, with_other_test_labels, method, tmp_path):
+    config = config_of(method)
+    other = train(config, progress=False, inputs=with_other_test_labels(inputs_key(config)))
+    assert_only_test_scores_differ(fitted(method).result, other)
+
+
+@pytest.mark.parametrize("variant", OTHER_TEST_LABELS)
+def test_labels_of_test_samples_change_nothing_but_the_scores_of_anga(inputs_of, with_other_test_labels, variant):
+    config = tiny_config(**OTHER_TEST_LABELS[variant])
+    made = inputs_of("multiclass", config), with_other_test_labels(inputs_key(config))
+    assert_only_test_scores_differ(*(train(config, progress=False, inputs=inputs) for inputs in made))
+
+
 @every_method
 def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(fitted, method):
     state = fitted(method).state
