@@ -48,6 +48,21 @@ def test_tables_are_formatted_as_they_should_be(tmp_path, monkeypatch):
     assert last == f"| clipart-pairs, AUROC | {cells} |"
 
 
+@pytest.mark.parametrize(
+    ("mark", "behind", "shown"),
+    [
+        ("best", False, "**50.0 [40.0, 60.0]**"),
+        ("second", True, "*50.0 [40.0, 60.0]* ↓"),
+        (float("nan"), True, "50.0 [40.0, 60.0] ↓"),
+        (float("nan"), False, "50.0 [40.0, 60.0]"),
+    ],
+    ids=["best", "second", "behind", "not told from the highest"],
+)
+def test_a_score_is_bold_only_where_it_is_clearly_the_best(mark, behind, shown):
+    row = {"mean": 0.5, "low": 0.4, "high": 0.6, "mark": mark, "behind": behind}
+    assert readme_tables._marked(pd.Series(row)) == shown
+
+
 @pytest.mark.parametrize("name", ["clipart", "comparison", "comparison_both", "comparison_more", "prior"])
 def test_the_reference_is_the_whole_study_with_its_provenance(name):
     facts = json.loads((REFERENCE / name / "provenance.json").read_text())

@@ -27,6 +27,7 @@ COMPARISONS = ["comparison", "comparison_both", "comparison_more"]
 CUTS = {"": "", "_own_cut": ", own cut"}
 STARTS = ["from one half", "from the prior"]
 SUBSETS = ["all", "complete", "reconstructed"]
+BEHIND = " ↓"
 BESIDE = [name for task in TASKS for name in (f"{PUBLISHED[task]} (paper)", f"{task}, {METRICS[task]}")]
 BLOCK = re.compile(r"(<!-- reference: (\w+) -->\n).*?(<!-- /reference -->)", re.DOTALL)
 
@@ -254,7 +255,7 @@ def thresholds() -> str:
     )
     rows = []
     for method in half.index:
-        cuts = [_leading(table.loc[method]) for table in (half, own)]
+        cuts = [_marked(table.loc[method]) for table in (half, own)]
         rows.append(
             [
                 method,
@@ -269,7 +270,7 @@ def thresholds() -> str:
 
 
 def methods_start() -> str:
-    """Methods on clipart-keywords, texts missing, in %, by where their classifiers start; bold: not clearly behind.
+    """Methods on clipart-keywords, texts missing, in %, by where their classifiers start, marked as in Table 1.
 
     What was not trained from one half there is taken from the edition `comparison`, and marked.
     """
@@ -283,7 +284,7 @@ def methods_start() -> str:
     for method in half.index:
         before = f"{_percent(older.loc[method], '.1f')} ⁑" if method in older.index else ""
         before = _percent(usual.loc[method], ".1f") if method in usual.index else before
-        scores = [_leading(table.loc[method]) for table in (half, own)]
+        scores = [_marked(table.loc[method]) for table in (half, own)]
         gain = _percent(gained.loc[method], "+.1f") if method in gained.index else ""
         rows.append([method, before, *scores, gain, f"{sure.loc[method, 'predicted']:.2f}"])
     names = [*STARTS, "from the prior, own cut", "gained by the start", "labels per sample, from the prior"]
@@ -372,7 +373,7 @@ def _read(name: str, place: str, params: str = "clipart") -> pd.DataFrame:
 
 
 def _table1(missing_type: str) -> str:
-    """The paper's scores and ours, in %; bold where not clearly behind the leader."""
+    """The paper's scores and ours, in %; ours marked by who stands out."""
     edition = EDITIONS[missing_type]
     tables = (_read(name, "08_comparison", edition) for name in ("table1", "table1_beside_paper"))
     ours, paper = (t[t["missing_type"] == missing_type].set_index(["method", "dataset"]) for t in tables)
@@ -381,7 +382,7 @@ def _table1(missing_type: str) -> str:
         cells = [method]
         for task in TASKS:
             published = paper["paper"].get((method, task))
-            cells += ["" if published is None else f"{100 * published:.2f}", _leading(ours.loc[(method, task)])]
+            cells += ["" if published is None else f"{100 * published:.2f}", _marked(ours.loc[(method, task)])]
         rows.append(cells)
     return _markdown(["method", *BESIDE], rows)
 
@@ -433,10 +434,13 @@ def _percent(row: pd.Series, form: str) -> str:
     return _interval(100 * row[["mean", "low", "high"]].astype(float), form)
 
 
-def _leading(row: pd.Series) -> str:
-    """Mean and interval in %, in bold where a method is not clearly behind the leader."""
-    text = _percent(row, ".1f")
-    return text if row["behind"] else f"**{text}**"
+def _marked(row: pd.Series) -> str:
+    """Mean and interval in %, marked by `anga.comparison.standings`.
+
+    Bold: clearly the best; italics: clearly the second; an arrow: clearly behind the highest mean.
+    """
+    around = {"best": "**", "second": "*"}.get(row["mark"], "")
+    return around + _percent(row, ".1f") + around + BEHIND * bool(row["behind"])
 
 
 def _interval(row: pd.Series, form: str) -> str:
