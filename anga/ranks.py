@@ -65,13 +65,16 @@ def against(ranks: pd.Series, control: str, n_comparisons: int) -> pd.DataFrame:
 def rank_correlation(
     published: pd.Series, runs: pd.DataFrame, n_resamples: int = 500, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Spearman's correlation of published scores with the mean scores of runs, and its interval at 95 %.
+    """Spearman's correlation of published scores with the mean scores of runs, and its range over redrawn runs.
 
-    A resample draws missing tables, the same for all methods, and for each method and table its training seeds. The
-    interval is NaN where there is one run per method.
+    A resample draws missing tables, the same for all methods, and for each method and table its training seeds; the
+    range goes from the 2.5th to the 97.5th percentile of what they give, and is NaN where there is one run per method.
+    It is no confidence interval: resampled means have the noise of the runs twice, which draws the correlation towards
+    zero, so the range lies too near zero and is too narrow. (Where 14 methods had three tables each, in simulations, it
+    contained the correlation with noiseless means in 51 to 76 of 100 cases, the less often the more noise there was.)
 
     Args:
-        published: score by method, of at least two methods.
+        published: score by method, of at least two methods; numbers without noise of ours.
         runs: columns method, mask_seed, train_seed, score; methods that are not published are left out.
     """
     runs = runs[runs["method"].isin(published.index)]

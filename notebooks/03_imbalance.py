@@ -628,7 +628,8 @@ keep(maps(panels, "difference in AUROC"), mapped, "map", "map", "clipart-pairs; 
 # %% [markdown]
 # **What you should see:** left the gap, right what alignment gains over group means, both on complete test samples. A
 # star marks cells whose 95 % interval excludes zero. Of many cells one in twenty gets its star by chance. Does
-# alignment gain where the gap is?
+# alignment gain where the gap is? The interval of ρ (Spearman's) draws cells anew as if they were independent; they
+# share missing tables, seeds and test samples, so it is too narrow.
 
 # %%
 for title, part in panels.items():

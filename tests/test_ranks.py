@@ -107,7 +107,7 @@ PAPER = pd.Series({"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8, "e": 0.9})
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_runs_without_noise_have_an_interval_of_width_zero(sign):
+def test_runs_without_noise_have_a_range_of_width_zero(sign):
     runs = runs_of((sign * PAPER).to_dict())
     assert rank_correlation(PAPER, runs, 20) == pytest.approx((sign, sign, sign))
 
@@ -132,7 +132,7 @@ def test_methods_may_have_different_numbers_of_training_seeds():
     assert rank_correlation(PAPER, pd.concat([few, many]), 20)[0] == pytest.approx(1)
 
 
-def test_one_run_per_method_has_no_interval_and_unpublished_methods_do_not_count():
+def test_one_run_per_method_has_no_range_and_unpublished_methods_do_not_count():
     runs = runs_of({"a": 0.5, "b": 0.4, "new": 0.9}, masks=(0,), trains=(0,))
     value, low, high = rank_correlation(PAPER, runs)
     assert value == pytest.approx(-1) and np.isnan([low, high]).all()
