@@ -21,6 +21,8 @@ HEADINGS = ["## Parameters", "## Imports", "## Summary", "## Exercises", "## Pro
 TINY = {"missing_type": "text", "missing_rate": 0.7, "epochs": 1, "batch_size": 256, "mask_seeds": [0]}
 TINY |= {"top_k": 2, "max_text_length": 16}
 TASKS = {"01_data": "clipart-folders", "02_retrieval": "clipart-keywords"}  # the others: clipart-pairs
+SLIDERS = {"01_data": 1, "04_anga": 1}  # cells with sliders; the others have none
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
@@ -98,6 +100,17 @@ def test_a_notebook_runs(script, outputs, tmp_path):
     assert done == outputs / "notebooks" / "tiny" / file.path.stem / f"{script.stem}.ipynb"
     for kind in ("png", "svg", "csv"):
         assert list((outputs / "figures" / "tiny" / file.path.stem).glob(f"{script.stem}_*.{kind}"))
+    assert_sliders_left_a_still_picture(nbformat.read(done, as_version=4), SLIDERS.get(script.stem, 0))
+
+
+def assert_sliders_left_a_still_picture(notebook, cells_with_sliders: int) -> None:
+    """Each cell with sliders printed something and shows one picture, and the notebook has no widget."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and "\nexplore(" in f"\n{cell.source}"]
+    assert len(cells) == cells_with_sliders and "widgets" not in notebook.metadata
+    for cell in cells:
+        shown = [output["data"] for output in cell.outputs if "data" in output]
+        assert len(shown) == 1 and "image/png" in shown[0] and WIDGET not in shown[0]
+        assert [output["name"] for output in cell.outputs if output["output_type"] == "stream"] == ["stdout"]
 
 
 def _tiny_parameters(notebook: str, folder: Path) -> Params | GridFile:
