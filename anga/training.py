@@ -33,9 +33,13 @@ def train(
     """
     state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
     load_state(state, checkpoint)
-    with tqdm(
-        total=state.last_epoch, initial=state.epoch, desc=config.dataset, unit="epoch", disable=not progress
-    ) as bar:
+    return finish(state, checkpoint, progress)
+
+
+def finish(state: TrainingState, checkpoint: str | Path | None = None, progress: bool = True) -> Result:
+    """Train from where a state stands to its end, and test; `checkpoint` and `progress` as for `train`."""
+    bar = {"total": state.last_epoch, "initial": state.epoch, "unit": "epoch", "desc": state.config.dataset}
+    with tqdm(**bar, disable=not progress) as bar:
         while not state.finished():
             group = state.assign_groups()  # Eqs. 5-7
             for rows in state.batches():
