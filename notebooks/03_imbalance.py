@@ -552,8 +552,9 @@ if "start" in study.grids:
 # %% [markdown]
 # **What you should see:** first, in the table, what a fair start is worth by itself. Then whether the gap was one:
 # where the black line lies at zero and the grey one does not, joint training had only been slower than its bound to
-# recover from its first steps. Where the start was fair already, the two lines lie together. What a fair start does to
-# other methods, `08_comparison` asks (section 2).
+# recover from its first steps. Where the start was fair already, the two lines lie together.
+# (`tools/optimizer_memory.py` asks whether it is AdamW's memory: it throws the running means away after two epochs, and
+# most of the gap with them.) What a fair start does to other methods, `08_comparison` asks (section 2).
 
 # %% [markdown]
 # ## 6. How much imbalance does a known defect make?

@@ -71,7 +71,7 @@ def main() -> None:
                     bar.update()
     FOLDER.mkdir(parents=True, exist_ok=True)
     _table(results, inputs.dataset).to_csv(FOLDER / "table.csv", index=False, float_format="%.6g")
-    facts = provenance(Config.from_dict(knobs)) | {"runs": sum(map(len, results.values()))}
+    facts = provenance(Config.from_dict(knobs), inputs.dataset.content_hash) | {"runs": sum(map(len, results.values()))}
     (FOLDER / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 

@@ -97,6 +97,19 @@ def start() -> str:
     return _markdown(["task", "difference", "subset", *STARTS], rows)
 
 
+def memory() -> str:
+    """Joint training without stand-ins and its gap, by the classifier's start and what AdamW remembers of it."""
+    table = pd.read_csv(REFERENCE / "optimizer_memory" / "table.csv")
+    columns = {("joint", "all"): "F1-micro, all test samples", ("joint", "complete"): "complete test samples"}
+    columns |= {("gap", "complete"): "imbalance gap", ("gap, own cut", "complete"): "imbalance gap, own cut"}
+    rows = []
+    for treatment, part in table.groupby("treatment", sort=False):
+        part = part.set_index(["what", "subset"])
+        forms = [".3f" if what == "joint" else "+.3f" for what, _ in columns]
+        rows.append([treatment, *(_interval(part.loc[key], form) for key, form in zip(columns, forms, strict=True))])
+    return _markdown(["start", *columns.values()], rows)
+
+
 def changes() -> str:
     """What reweighting and alignment change on both kinds of test samples."""
     parts = [_read(name, "03_imbalance") for name in ("changes", "changes_overall")]
@@ -355,7 +368,7 @@ def alignment() -> str:
 
 
 BLOCKS = (
-    *(gaps, steps, longer, unaided, cures, start, changes, selection, own_cut, lengths),
+    *(gaps, steps, longer, unaided, cures, start, memory, changes, selection, own_cut, lengths),
     *(table2, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
     *(methods_start, thresholds, subsets, controls, alignment),
