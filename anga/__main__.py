@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         words = {"default": STUDY, "help": f"folders of parameter files (default: {' '.join(STUDY)})"}
         command.add_argument("--params", nargs="+", metavar="FOLDER", **words)
         command.add_argument("--only", nargs="+", metavar="NAME", help="some of their files, such as 03_imbalance")
-    for command in (short, whole):
+    for command in (short, whole, dry):
         command.add_argument("--notebooks", default="notebooks", help="folder of notebooks (%(default)s)")
     for command in (one, short, whole, dry):
         command.add_argument("--outputs", default="outputs", help="folder for everything that is made (%(default)s)")
@@ -177,11 +177,14 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    table = plan(_studies(options), options.outputs)
-    total = table[["runs", "finished", "minutes"]].sum()
+    table = plan(_studies(options), options.outputs, options.notebooks)
     print(table.to_string(index=False, float_format="{:.0f}".format))
-    print(f"\n{total['runs']:.0f} runs, {total['finished']:.0f} finished; training takes about", end=" ")
-    print(f"{total['minutes']:.0f} more minutes on this machine. A run that several jobs share stands in the first.")
+    total = table.groupby("what")[["number", "finished", "minutes"]].sum()
+    runs, notebooks = total.loc["runs"], total.loc["notebook"]
+    print(f"\n{runs['number']:.0f} runs, {runs['finished']:.0f} finished; training takes about", end=" ")
+    print(f"{runs['minutes']:.0f} more minutes on this machine. A run that several jobs share stands in the first.")
+    print(f"{notebooks['number']:.0f} notebooks, {notebooks['finished']:.0f} up to date;", end=" ")
+    print(f"executing the others takes about {notebooks['minutes']:.0f} more minutes.")
 
 
 if __name__ == "__main__":

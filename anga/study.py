@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +25,9 @@ from anga.workers import SECONDS_PER_INPUTS, guessed_seconds, run_all, runs_back
 
 PACKAGE = Path(__file__).parent
 UNREAD = ("report.py", "replacing.py")  # in it; what makes reports: no notebook reads it
+# A first guess of what executing a notebook takes: to begin with, and for every run that it reads.
+SECONDS_PER_NOTEBOOK = 30.0
+SECONDS_PER_RUN_READ = 0.33
 
 
 def run_variants(params: Params, outputs: str | Path, progress: bool = True) -> dict[str, list[Result]]:
@@ -68,8 +70,8 @@ def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> P
     """
     if not notebook.exists():
         raise AngaError(f"{notebook}: not found; run this from the project's root folder.")
-    target = Path(outputs) / "notebooks" / params.path.parent.name / params.path.stem / notebook.name
-    sources = _sources_hash(notebook, params, outputs)
+    target = _target(notebook, params, outputs)
+    sources = _sources_hash(notebook, params, [run_folder(config, outputs)[0] for config in _configs(params)])
     if _made_from(target) == sources:
         return target
     with named_if_not_made(target):
@@ -80,6 +82,15 @@ def execute(notebook: Path, params: Params | GridFile, outputs: str | Path) -> P
                 _execute(notebook, target, params.path, outputs)
                 _stamp(target).write_text(sources)
     return target
+
+
+def _target(notebook: Path, params: Params | GridFile, outputs: str | Path) -> Path:
+    return Path(outputs) / "notebooks" / params.path.parent.name / params.path.stem / notebook.name
+
+
+def _configs(params: Params | GridFile) -> list[Config]:
+    """Of the runs that a parameter file's notebooks read."""
+    return params.configs if isinstance(params, GridFile) else variant_configs(params)
 
 
 def _stamp(target: Path) -> Path:
@@ -109,14 +120,18 @@ def _execute(notebook: Path, target: Path, params: Path, outputs: str | Path) ->
         raise AngaError(f"{target}: its kernel died ({error}): killed, or out of memory? Call it again.") from error
 
 
-def _sources_hash(notebook: Path, params: Params | GridFile, outputs: str | Path) -> str:
+def _sources_hash(notebook: Path, params: Params | GridFile, runs: list[Path]) -> str:
     """Hash of what an executed notebook was made from: itself, its parameters, the package (but for `UNREAD`), and its
-    runs, whose names stand for their data and checkpoints."""
+    runs, whose folders' names stand for their data and checkpoints."""
     package = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / name for name in UNREAD})
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (notebook, params.path, *package)]
-    configs = params.configs if isinstance(params, GridFile) else variant_configs(params)
-    names = [run_folder(config, outputs)[0].name for config in configs]
-    return hashlib.sha256("".join([*digests, *names]).encode()).hexdigest()
+    return hashlib.sha256("".join([*digests, *(run.name for run in runs)]).encode()).hexdigest()
+
+
+def _notebooks(study: ParameterSet, folder: str | Path) -> list[tuple[Path, Params | GridFile]]:
+    """The notebooks of a study, each with its parameter file."""
+    jobs = [(Path(folder) / f"{name}.ipynb", params) for params in study.tasks for name in TASK_NOTEBOOKS]
+    return jobs + [(Path(folder) / f"{file.name}.ipynb", file) for file in study.grids]
 
 
 def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.DataFrame:
@@ -130,44 +145,69 @@ def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.D
     return pd.concat([variants_table(params, outputs) for params in files], ignore_index=True)
 
 
-def plan(studies: list[ParameterSet], outputs: str | Path) -> pd.DataFrame:
-    """What studies comprise: job (of several studies: set/job), runs, finished, minutes (left, on this machine).
+def plan(studies: list[ParameterSet], outputs: str | Path, notebooks: str | Path = "notebooks") -> pd.DataFrame:
+    """What studies comprise: training runs by where they come from, then the notebooks to be executed, set after set.
 
-    A run that several jobs share counts, and takes time, in the first of them only.
+    Columns: job (of several studies: set/job), what ("runs" or "notebook"), number, finished, minutes (left, on this
+    machine; workers share the runs, notebooks come one after the other) and "time from", what the minutes follow. A run
+    that several jobs share counts, and takes time, in the first of them only.
     """
-    named = len(studies) > 1  # sets may have jobs of the same name
-    jobs = [
-        (f"{study.folder.name}/{job}" if named else job, configs)
-        for study in studies
-        for job, configs in study.jobs().items()
-    ]
-    folders = {config: run_folder(config, outputs)[0] for _, configs in jobs for config in configs}
-    per_epoch = _seconds_per_epoch(folders)
-    rows, seen = [], set()
-    for job, configs in jobs:
+    folders = {config: run_folder(config, outputs)[0] for study in studies for config in study.configs()}
+    per_epoch, seen, rows = _seconds_per_epoch(folders), set(), []
+    for study in studies:
+        own = _plan_runs(study, folders, per_epoch, seen)
+        own += [_plan_notebook(*job, folders, outputs) for job in _notebooks(study, notebooks)]
+        prefix = f"{study.folder.name}/" if len(studies) > 1 else ""  # sets may have jobs of the same name
+        rows += [row | {"job": f"{prefix}{row['job']}"} for row in own]
+    return pd.DataFrame(rows)
+
+
+def _plan_runs(study: ParameterSet, folders: dict[Config, Path], per_epoch: dict[tuple, float], seen: set) -> list:
+    """A row per job, of those of its runs that were not seen before."""
+    rows, n_left = [], 0
+    for job, configs in study.jobs().items():
         new = [config for config in dict.fromkeys(configs) if config not in seen]
         seen.update(new)
         todo = [config for config in new if not folders[config].exists()]
-        left = sum(config.epochs * per_epoch(config) for config in todo)
+        n_left += len(todo)
+        left = sum(config.epochs * per_epoch.get(_kind(config), guessed_seconds(config)) for config in todo)
         left += SECONDS_PER_INPUTS * len({inputs_key(config) for config in todo if not runs_backbone(config)})
-        rows.append({"job": job, "runs": len(new), "finished": len(new) - len(todo), "minutes": left / 60})
-    workers = len(worker_slots(len(folders)))
-    return pd.DataFrame(rows).assign(minutes=lambda table: table["minutes"] / workers)
+        sources = {"finished runs" if _kind(config) in per_epoch else "a first guess" for config in todo}
+        row = {"job": job, "what": "runs", "number": len(new), "finished": len(new) - len(todo), "minutes": left / 60}
+        rows.append(row | {"time from": " and ".join(sorted(sources, reverse=True))})
+    workers = len(worker_slots(n_left))  # finished runs keep no worker busy
+    return [row | {"minutes": row["minutes"] / workers} for row in rows]
 
 
-def _seconds_per_epoch(folders: dict[Config, Path]) -> Callable[[Config], float]:
-    """What an epoch of a run takes: the mean over finished runs of its kind, or a first guess."""
+def _plan_notebook(notebook: Path, params: Params | GridFile, folders: dict[Config, Path], outputs) -> dict:
+    """A notebook's row: finished if `execute` would leave it alone."""
+    target, runs = _target(notebook, params, outputs), [folders[config] for config in _configs(params)]
+    row = {"job": f"{params.path.stem}/{notebook.name}", "what": "notebook", "number": 1}
+    if notebook.exists() and _made_from(target) == _sources_hash(notebook, params, runs):
+        return row | {"finished": 1, "minutes": 0.0, "time from": ""}
+    seconds, source = _last_duration(target), "its last execution"
+    if seconds is None:
+        seconds, source = SECONDS_PER_NOTEBOOK + SECONDS_PER_RUN_READ * len(runs), "a first guess"
+    return row | {"finished": 0, "minutes": seconds / 60, "time from": source}
+
+
+def _last_duration(target: Path) -> float | None:
+    """Seconds that a notebook's last execution took; None if there was none, or it ended early."""
+    try:
+        facts = json.loads(target.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        return None if facts["exception"] else facts["duration"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _seconds_per_epoch(folders: dict[Config, Path]) -> dict[tuple, float]:
+    """What an epoch of a run takes, by kind of run: the mean over finished ones."""
     known = defaultdict(list)
     for config, folder in folders.items():
         if folder.exists():
             seconds = json.loads((folder / "metrics.json").read_text())["seconds"]
             known[_kind(config)].append(seconds / config.epochs)
-
-    def seconds(config: Config) -> float:
-        own = known.get(_kind(config))
-        return sum(own) / len(own) if own else guessed_seconds(config)
-
-    return seconds
+    return {kind: sum(own) / len(own) for kind, own in known.items()}
 
 
 def _kind(config: Config) -> tuple:
@@ -186,10 +226,8 @@ def reproduce(study: ParameterSet, outputs: str | Path, notebooks: str | Path, w
     complaints: list[str] = []
     with noting(complaints), named_if_not_made(Path(outputs) / "runs"):
         run_all(study.configs(), outputs, workers=workers, what=f"training {study.folder.name}")
-    jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in study.tasks for name in TASK_NOTEBOOKS]
-    jobs += [(Path(notebooks) / f"{file.name}.ipynb", file) for file in study.grids]
     executed = []
-    for notebook, file in tqdm(jobs, desc="notebooks", unit="notebook"):
+    for notebook, file in tqdm(_notebooks(study, notebooks), desc="notebooks", unit="notebook"):
         with noting(complaints):
             executed.append(execute(notebook, file, outputs))
     reports = Path(outputs) / "report"

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from tiny_world import make_world, tiny_config
@@ -22,6 +23,7 @@ from tiny_world import make_world, tiny_config
 from anga import study as study_module
 from anga import workers
 from anga.__main__ import main
+from anga.config import Config
 from anga.errors import AngaError
 from anga.parameters import TASK_NOTEBOOKS, VARIANTS, ParameterSet
 from anga.runs import run_folder
@@ -201,36 +203,98 @@ def test_a_changed_notebook_parameter_source_or_run_is_executed_again(project, m
     assert times() == 5
 
 
+def of_runs(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["what"] == "runs"].drop(columns="what")
+
+
+def of_notebooks(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["what"] == "notebook"].set_index("job")
+
+
 def test_the_plan_counts_shared_runs_once_and_follows_what_is_finished(project, capsys):
     study = ParameterSet.read("params/tiny")
-    before = plan([study], "outputs")
-    assert before["runs"].tolist() == [4, 4, 3] and before["finished"].sum() == 0 and (before["minutes"] > 0).all()
+    before = of_runs(plan([study], "outputs"))
+    assert before["number"].tolist() == [4, 4, 3] and before["finished"].sum() == 0 and (before["minutes"] > 0).all()
+    assert set(before["time from"]) == {"a first guess"}
     run_all(study.configs(), "outputs", progress=False, workers=1)
-    after = plan([study], "outputs")
-    assert after["finished"].tolist() == after["runs"].tolist() and after["minutes"].sum() == 0
+    after = of_runs(plan([study], "outputs"))
+    assert after["finished"].tolist() == after["number"].tolist() and after["minutes"].sum() == 0
     assert main(["plan", "--params", "params/tiny"]) == 0
-    assert "11 runs, 11 finished" in capsys.readouterr().out
+    assert "11 runs, 11 finished; training takes about 0 more minutes" in capsys.readouterr().out
 
 
 def test_jobs_of_several_sets_are_told_apart(project):
     shutil.copytree("params/tiny", "params/other")
     table = plan([ParameterSet.read("params/tiny"), ParameterSet.read("params/other")], "outputs")
-    assert table["job"].is_unique and table["runs"].tolist() == [4, 4, 3, 0, 0, 0]
-    assert table["job"].str.split("/").str[0].tolist() == ["tiny"] * 3 + ["other"] * 3
+    assert table["job"].is_unique and of_runs(table)["number"].tolist() == [4, 4, 3, 0, 0, 0]
+    assert table["job"].str.split("/").str[0].tolist() == ["tiny"] * 10 + ["other"] * 10
 
 
-def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project):
-    study = ParameterSet.read("params/tiny")
+def finish_half_of_the_grid(study: ParameterSet) -> list[Config]:
+    """Of those with one missing rate, aligned ones took 90 s each, the others 30. The grid's configs."""
     (grid,) = (configs for job, configs in study.jobs().items() if "03_grid" in job)
     for config in grid:
         if config.missing_rate == 0.5:
             folder = run_folder(config, "outputs")[0]
             folder.mkdir(parents=True)
             (folder / "metrics.json").write_text(json.dumps({"seconds": 90 if config.use_alignment else 30}))
-    table = plan([study], "outputs").set_index("job")
-    (row,) = (table.loc[job] for job in table.index if "03_grid" in job)
+    return grid
+
+
+def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project):
+    study = ParameterSet.read("params/tiny")
+    finish_half_of_the_grid(study)
+    row = of_runs(plan([study], "outputs")).set_index("job").loc["03_grid: g"]
     seconds = row["minutes"] * 60 * len(workers.worker_slots(11))
     assert seconds == pytest.approx(90 + 30 + workers.SECONDS_PER_INPUTS), "one run of each kind, on one table"
+    assert row["time from"] == "finished runs"
+
+
+def test_the_plan_shares_out_only_the_runs_that_are_left(project, monkeypatch):
+    """However many are finished, one run keeps one core busy."""
+    monkeypatch.setattr(workers, "cores", lambda: 4)
+    monkeypatch.setattr(workers, "_memory", lambda: 64)
+    keep_one_grid()
+    study = ParameterSet.read("params/tiny")
+    *_, last = (config for config in finish_half_of_the_grid(study) if config.missing_rate != 0.5)
+    shutil.copytree(next(Path("outputs/runs").iterdir()), run_folder(last, "outputs")[0])
+    (row,) = of_runs(plan([study], "outputs")).to_dict("records")
+    assert (row["number"], row["finished"]) == (4, 3)
+    assert row["minutes"] * 60 == pytest.approx(90 + workers.SECONDS_PER_INPUTS)
+
+
+def test_the_plan_counts_notebooks_and_what_their_execution_takes(project, capsys, monkeypatch):
+    def executed(source, target, *_, **__):
+        notebook = nbformat.read(source, as_version=4)
+        notebook.metadata["papermill"] = {"duration": 150.0, "exception": None}
+        nbformat.write(notebook, target)
+
+    monkeypatch.setattr("papermill.execute_notebook", executed)
+    study = ParameterSet.read("params/tiny")
+    before = of_notebooks(plan([study], "outputs"))
+    assert before.index.tolist() == [f"{task}/{n}.ipynb" for task in "ab" for n in TASK_NOTEBOOKS] + [
+        "03_grid/03_grid.ipynb"
+    ]
+    assert before["finished"].sum() == 0 and set(before["time from"]) == {"a first guess"}
+    assert before.loc["b/04_anga.ipynb", "minutes"] > before.loc["a/04_anga.ipynb", "minutes"] > 0, "reads more runs"
+    execute(Path("notebooks/03_grid.ipynb"), study.grids[0], "outputs")
+    after = of_notebooks(plan([study], "outputs"))
+    assert after["finished"].tolist() == [0] * 6 + [1] and after["minutes"].tolist()[-1] == 0
+    assert main(["plan", "--params", "params/tiny", "--only", "03_grid"]) == 0
+    assert "1 notebooks, 1 up to date; executing the others takes about 0 more" in capsys.readouterr().out
+    write_notebook(Path("notebooks/03_grid.ipynb"), "print('anew')")
+    again = of_notebooks(plan([study], "outputs")).loc["03_grid/03_grid.ipynb"]
+    assert (again["finished"], again["minutes"], again["time from"]) == (0, 2.5, "its last execution")
+
+
+def test_a_notebook_that_failed_does_not_tell_the_plan_how_long_it_takes(project):
+    keep_one_grid()
+    target = Path("outputs/notebooks/tiny/03_grid/03_grid.ipynb")
+    target.parent.mkdir(parents=True)
+    for content in ("", json.dumps({"metadata": {"papermill": {"duration": 1.0, "exception": True}}})):
+        target.write_text(content)
+        (row,) = of_notebooks(plan([ParameterSet.read("params/tiny")], "outputs")).to_dict("records")
+        assert row["time from"] == "a first guess" and row["minutes"] > 0.5
 
 
 def test_workers_must_be_some(capsys):
