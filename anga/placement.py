@@ -5,6 +5,7 @@ new work arrives; a copy from page-locked ("pinned") memory is queued like every
 """
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,21 @@ def free_host_bytes() -> int:
     except (OSError, StopIteration):
         return 0
     with contextlib.suppress(OSError, ValueError):  # no container, or "max": no limit
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        available = min(available, max(limit - used, 0))
+        available = min(available, max(_container_bytes("max") - _container_bytes("current"), 0))
     return available
+
+
+def host_bytes() -> int:
+    """Bytes of host memory, used or free, within a container's limit."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # likewise
+        total = min(total, _container_bytes("max"))
+    return total
+
+
+def _container_bytes(name: str) -> int:
+    """A container's memory, "max" or "current"; raises OSError or ValueError where there is none, or no limit."""
+    return int(Path(f"/sys/fs/cgroup/memory.{name}").read_text())
 
 
 def place(stored: torch.Tensor, placement: str, device: torch.device) -> torch.Tensor:

@@ -19,6 +19,7 @@ from anga.baselines import BASELINES, check_method
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import INPUT_KNOBS, Inputs, inputs_key, prepare
+from anga.placement import host_bytes
 from anga.result import Result
 from anga.runs import run, run_folder
 
@@ -132,8 +133,8 @@ def cores() -> int:
 
 
 def _memory() -> float:
-    """Memory of the machine in GB."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    """Memory of the machine, or of the container that this runs in, in GB."""
+    return host_bytes() / 2**30
 
 
 def _work_here(groups: list[list[Config]], outputs, device: str, report: Callable[[], None]) -> Failures:

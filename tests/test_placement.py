@@ -13,7 +13,7 @@ from anga.aligner import UPDATE_RULES, GradientAligner
 from anga.gradients import FORMS, Group
 from anga.missing import MISSING_TYPES
 from anga.model import build_model
-from anga.placement import choose_placement, fetch, free_host_bytes, place, send
+from anga.placement import choose_placement, fetch, free_host_bytes, host_bytes, place, send
 from anga.tokens import BatchMaker, TokenBank
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -59,6 +59,16 @@ def test_free_memory_stays_within_the_machine_and_its_container(monkeypatch):
     assert free_host_bytes() == 1_024_000
     files["/proc/meminfo"] = "nothing of use"
     assert free_host_bytes() == 0
+
+
+def test_memory_is_that_of_the_container_or_of_the_machine(monkeypatch):
+    def limited(text: str) -> int:
+        monkeypatch.setattr(placement.Path, "read_text", lambda path: {"/sys/fs/cgroup/memory.max": text}[str(path)])
+        return host_bytes()
+
+    machine = limited("max\n")
+    assert machine == limited(f"{2**60}\n") > 2**28
+    assert limited("300000\n") == 300_000
 
 
 def stored_rows(n: int = 12) -> torch.Tensor:

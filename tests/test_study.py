@@ -253,7 +253,7 @@ def test_the_plan_counts_a_runs_own_kind_and_the_inputs_that_runs_share(project)
 def test_the_plan_shares_out_only_the_runs_that_are_left(project, monkeypatch):
     """However many are finished, one run keeps one core busy."""
     monkeypatch.setattr(workers, "cores", lambda: 4)
-    monkeypatch.setattr(workers, "_memory", lambda: 64)
+    monkeypatch.setattr(workers, "host_bytes", lambda: 64 * 2**30)
     keep_one_grid()
     study = ParameterSet.read("params/tiny")
     *_, last = (config for config in finish_half_of_the_grid(study) if config.missing_rate != 0.5)

@@ -298,12 +298,12 @@ def test_an_interruption_is_no_failure(here, tmp_path, monkeypatch):
 
 def test_slots_follow_cores_memory_jobs_and_gpus(monkeypatch):
     monkeypatch.setattr(workers, "cores", lambda: 8)
-    monkeypatch.setattr(workers, "_memory", lambda: 64)
+    monkeypatch.setattr(workers, "host_bytes", lambda: 64 * 2**30)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert worker_slots(100) == ["cpu"] * 8
     assert worker_slots(3) == ["cpu"] * 3
     assert worker_slots(100, 2) == ["cpu"] * 2
-    monkeypatch.setattr(workers, "_memory", lambda: 8)
+    monkeypatch.setattr(workers, "host_bytes", lambda: 8 * 2**30)  # of a container on a larger machine
     assert worker_slots(100) == ["cpu"] * 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(workers, "_gpu_memory", lambda number: (150, 16)[number])
