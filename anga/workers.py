@@ -1,5 +1,6 @@
 """Many runs on one machine: worker processes on cores or GPUs, failures retried once and reported at the end."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -8,7 +9,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ SECONDS_PER_INPUTS = 8.0  # the frozen outputs that runs with the same inputs sh
 WORTH_A_POOL = 60  # seconds; starting workers costs about ten
 
 Failures = dict[Config, str]  # what did not train -> its traceback
+_remembered: dict[tuple[Config, str], Inputs] = {}  # the inputs made last in this process, or none
 
 
 def run_all(
@@ -201,12 +202,13 @@ def train_group(configs: list[Config], outputs: str | Path, device: str) -> Fail
 def _shared_inputs(config: Config, outputs: str | Path) -> Inputs:
     """`prepare`, remembering the last inputs made in this process."""
     knobs = dict(zip(INPUT_KNOBS, inputs_key(config), strict=True))
-    return _remembered(Config(use_adapter=False, **knobs), str(outputs))
-
-
-@lru_cache(maxsize=1)
-def _remembered(config: Config, outputs: str) -> Inputs:
-    return prepare(config, outputs)
+    key = Config(use_adapter=False, **knobs), str(outputs)
+    if key not in _remembered:
+        if _remembered:  # let go of the old ones first, or two token banks would be in memory at once
+            _remembered.clear()
+            gc.collect()  # a run's state refers to itself, and to its inputs
+        _remembered[key] = prepare(*key)
+    return _remembered[key]
 
 
 def _report_failures(failures: Failures, n_runs: int, files: dict[Config, Path]) -> None:

@@ -168,7 +168,7 @@ def test_a_mistake_of_many_points_is_said_once_for_a_grid():
 @pytest.fixture
 def runs(binary_world, write, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that workers read the tiny world too
-    workers._remembered.cache_clear()
+    workers._remembered.clear()
     knobs = {name: value for name, value in tiny_config(epochs=1).to_dict().items() if not name.endswith("_seed")}
     with binary_world.replaced():
         yield GridFile.from_yaml(write({**PLAIN, "knobs": knobs})).run("rates", tmp_path, progress=False)

@@ -58,7 +58,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 @pytest.fixture
 def project(binary_world, tmp_path, monkeypatch):
     """A folder with parameter files and notebooks of a tiny study: two tasks, one grid."""
-    workers._remembered.cache_clear()
+    workers._remembered.clear()
     knobs = tiny_config(epochs=1).to_dict()
     knobs = {name: value for name, value in knobs.items() if not name.endswith("_seed") and name != "dataset"}
     folder = tmp_path / "params" / "tiny"

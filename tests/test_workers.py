@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -30,10 +31,10 @@ CHEAP = {"use_adapter": False, "epochs": 1}
 def here(binary_world, monkeypatch):
     """Runs, also those of worker processes, read the tiny world while a test uses this."""
     monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that the replacement reaches the workers
-    workers._remembered.cache_clear()
+    workers._remembered.clear()
     with binary_world.replaced():
         yield
-    workers._remembered.cache_clear()
+    workers._remembered.clear()
 
 
 def quiet(configs, outputs, n: int | None = None):
@@ -68,6 +69,20 @@ def test_inputs_are_prepared_once_per_group(here, tmp_path, monkeypatch):
     configs = [tiny_config(**CHEAP, train_seed=seed, missing_rate=rate) for seed in (0, 1, 2) for rate in (0.4, 0.5)]
     quiet(configs, tmp_path, 1)
     assert [config.missing_rate for config in made] == [0.4, 0.5]
+
+
+def test_inputs_that_are_done_with_are_gone_before_others_are_made(here, tmp_path, monkeypatch):
+    banks, alive = [], []
+
+    def noted(config, outputs):
+        alive.append(sum(bank() is not None for bank in banks))
+        inputs = prepare(config, outputs)
+        banks.append(weakref.ref(inputs.bank))
+        return inputs
+
+    monkeypatch.setattr(workers, "prepare", noted)
+    quiet([tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5, 0.6)], tmp_path, 1)
+    assert alive == [0, 0, 0]
 
 
 @pytest.mark.parametrize("knob", INPUT_KNOBS)
@@ -142,11 +157,20 @@ def test_a_poisoned_config_among_many_is_tried_twice_and_reported_at_the_end(her
     made = runs.run(tiny_config(**CHEAP), tmp_path / "made", progress=False)
     monkeypatch.setattr(runs, "train", lambda config, *_, **__: replace(made, config=config))
     monkeypatch.setattr(runs, "provenance", lambda *_: {})
+    attempts = tmp_path / "attempts"
+
+    def noted(config, outputs):
+        with open(attempts, "a") as file:
+            file.write(f"{config.top_k} ")
+        return prepare(config, outputs)
+
+    monkeypatch.setattr(workers, "prepare", noted)
     good = [tiny_config(**CHEAP, train_seed=seed) for seed in range(199)]
     poison = tiny_config(**CHEAP, top_k=50)  # more than the memory bank can lend
     with pytest.raises(AngaError, match="1 of 200 runs failed twice") as caught:
         quiet([*good[:80], poison, *good[80:]], tmp_path, n_workers)
     assert "top_k: 50 neighbours were asked for" in str(caught.value)
+    assert attempts.read_text().split().count("50") == 2
     assert all(run_folder(config, tmp_path)[0].exists() for config in good)
     (report,) = (tmp_path / "failed").iterdir()
     assert str(report) in str(caught.value)
