@@ -148,7 +148,10 @@ def _work_here(groups: list[list[Config]], outputs, device: str, report: Callabl
 
 
 def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report: Callable[[], None]) -> Failures:
-    """Train groups on one worker process per slot. Where a worker dies, what was under way counts as failed."""
+    """Train groups on one worker process per slot.
+
+    Where a worker dies, all workers end. What they had begun counts as failed; the rest of their groups waits again.
+    """
     failures, waiting = {}, list(groups)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch takes large pages, where Linux lends them: 5-15 % faster
     while waiting:
@@ -167,13 +170,26 @@ def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report:
                         free.append(running.pop(future)[1])
                     report()
             except BrokenProcessPool:
-                died = "The worker process died: killed, or out of memory?\n"
-                under_way = [config for group, _ in running.values() for config in group]
-                failures |= {c: died for c in under_way if not run_folder(c, outputs)[0].exists()}
+                under_way = [group for group, _ in running.values()]
+                begun, rest = _split_begun(under_way, outputs)
+                failures |= dict.fromkeys(begun, "The worker process died: killed, or out of memory?\n")
+                waiting = rest + waiting
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return failures
+
+
+def _split_begun(groups: list[list[Config]], outputs) -> tuple[list[Config], list[list[Config]]]:
+    """Of dead workers' groups: the runs that were begun and not finished, and what is left of each group.
+
+    If none was begun, all were: whatever kills workers that soon would do so for ever.
+    """
+    folders = {config: run_folder(config, outputs)[0] for group in groups for config in group}
+    left = [config for config, folder in folders.items() if not folder.exists()]
+    begun = [config for config in left if folders[config].with_suffix(".partial").exists()] or left
+    rest = [[config for config in group if config in left and config not in begun] for group in groups]
+    return begun, [group for group in rest if group]
 
 
 def _start_worker(threads: int) -> None:

@@ -244,6 +244,35 @@ def test_a_worker_that_is_killed_fails_its_run_and_no_other(here, tmp_path, monk
     assert finished == [config.train_seed != 3 for config in configs]
 
 
+def test_a_worker_s_death_costs_no_try_of_a_run_that_was_not_begun(here, tmp_path, monkeypatch):
+    """In a group of two the first kills its worker once, and the second's own first try fails: both end well."""
+    train = runs.train
+
+    def unlucky(config, *arguments, **knobs):
+        first_time = tmp_path / f"{config.missing_rate} {config.train_seed}"
+        if config.missing_rate == 0.4 and config.train_seed in (0, 1) and not first_time.exists():
+            first_time.touch()
+            if config.train_seed == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return train(config, *arguments, **knobs)
+
+    monkeypatch.setattr(runs, "train", unlucky)
+    configs = [tiny_config(**CHEAP, train_seed=seed, missing_rate=rate) for seed in range(5) for rate in (0.4, 0.5)]
+    assert len(quiet(configs, tmp_path / "outputs", 2)) == 10
+    assert len(list(tmp_path.glob("0.4 *"))) == 2, "both were unlucky"
+
+
+def test_workers_that_die_before_they_begin_a_run_are_not_started_for_ever(here, tmp_path, monkeypatch):
+    def dead(*_):
+        os._exit(1)
+
+    monkeypatch.setattr(workers, "_start_worker", dead)
+    configs = [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5)]
+    with pytest.raises(AngaError, match="2 of 2 runs failed twice"):
+        quiet(configs, tmp_path, 2)
+
+
 def test_a_pool_that_breaks_between_two_runs_loses_neither(here, tmp_path, monkeypatch):
     submit, calls = ProcessPoolExecutor.submit, []
 
