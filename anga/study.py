@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
+import torch
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -135,10 +136,14 @@ def _notebooks(study: ParameterSet, folder: str | Path) -> list[tuple[Path, Para
 
 
 def demo(folder: str | Path, outputs: str | Path, notebooks: str | Path) -> pd.DataFrame:
-    """Train the variants of all tasks, execute notebooks 01, 02 and 04, and return the long table of all variants."""
+    """Train the variants of all tasks, execute notebooks 01, 02 and 04, and return the long table of all variants.
+
+    One process trains, so that 4 GB of memory are enough, with all of torch's threads, so that no core idles. Where
+    `reproduce` gives a run fewer of them, the same run may differ there in its last bits; its provenance says how many.
+    """
     files = ParameterSet.read(folder).tasks
     configs = [config for params in files for config in variant_configs(params)]
-    run_all(configs, outputs, workers=1, what="training")  # one process, so that 4 GB of memory are enough
+    run_all(configs, outputs, workers=1, what="training", threads=torch.get_num_threads())
     jobs = [(Path(notebooks) / f"{name}.ipynb", params) for params in files for name in TASK_NOTEBOOKS]
     for notebook, params in tqdm(jobs, desc="notebooks", unit="notebook"):
         execute(notebook, params, outputs)

@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -45,14 +46,19 @@ def run_all(
     progress: bool = True,
     workers: int | None = None,
     what: str = "runs",
+    threads: int | None = None,
 ) -> list[Result]:
     """The results of many configs, in their order; finished ones are read, the others trained by worker processes.
+
+    The number of threads decides the last bits of a training on a CPU, so it is the same for all, whatever the number
+    of workers, and for what is tried again; the caller's own is set again in the end.
 
     Args:
         configs: may hold duplicates.
         workers: number of processes; 1: this process itself; None: as many as cores or GPUs, memory and jobs allow,
             or this process where the runs take less than a minute.
         what: the progress bar's title.
+        threads: of torch, for each training; None: `threads_per_run()`.
 
     Raises:
         AngaError: some runs failed twice. The others were trained; `outputs/failed` holds configs and tracebacks.
@@ -66,21 +72,32 @@ def run_all(
             def report() -> None:
                 bar.update(sum(folders[config].exists() for config in todo) - bar.n)
 
-            failures = _train_all(todo, outputs, workers, report)
+            failures = _train_all(todo, outputs, workers, threads or threads_per_run(), report)
         _report_failures(failures, len(todo), {c: Path(outputs) / "failed" / f"{folders[c].name}.txt" for c in todo})
     return [Result.load(folders[config]) for config in configs]
 
 
-def _train_all(configs: list[Config], outputs, workers: int | None, report: Callable[[], None]) -> Failures:
+def _train_all(configs: list[Config], outputs, workers: int | None, threads: int, report: Callable) -> Failures:
     """Train all, and what fails once more, each run alone, so that no run pays for another. What failed twice."""
     short = sum(config.epochs * guessed_seconds(config) for config in configs) < WORTH_A_POOL
     slots = worker_slots(len(configs), 1 if workers is None and short else workers)
     groups = group_by_inputs(configs, -(-len(configs) // (GROUPS_PER_WORKER * len(slots))))
     if len(slots) == 1:
-        failures = _work_here(groups, outputs, slots[0], report)
-        return _work_here([[config] for config in failures], outputs, slots[0], report)
-    failures = _work_in_pool(groups, outputs, slots, report)
-    return _work_in_pool([[config] for config in failures], outputs, slots[:1], report)
+        with _torch_threads(threads):
+            failures = _work_here(groups, outputs, slots[0], report)
+            return _work_here([[config] for config in failures], outputs, slots[0], report)
+    failures = _work_in_pool(groups, outputs, slots, threads, report)
+    return _work_in_pool([[config] for config in failures], outputs, slots[:1], threads, report)
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def group_by_inputs(configs: list[Config], largest: int = LARGEST_GROUP) -> list[list[Config]]:
@@ -109,10 +126,19 @@ def guessed_seconds(config: Config) -> float:
 
 def worker_slots(n_runs: int, workers: int | None = None) -> list[str]:
     """The device of each worker: every GPU several times, or "cpu" as often as cores and memory allow."""
-    slots = _gpu_slots() or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
+    slots = _all_slots()
     if workers is not None:
         slots = [slots[i % len(slots)] for i in range(workers)]
     return slots[: max(1, min(len(slots), n_runs))]
+
+
+def threads_per_run() -> int:
+    """Threads of torch for a training: its share of the cores, if as many train as the machine allows."""
+    return max(1, cores() // len(_all_slots()))
+
+
+def _all_slots() -> list[str]:
+    return _gpu_slots() or ["cpu"] * max(1, min(cores(), int(_memory() / MEMORY_PER_WORKER)))
 
 
 def _gpu_slots() -> list[str]:
@@ -147,7 +173,7 @@ def _work_here(groups: list[list[Config]], outputs, device: str, report: Callabl
     return failures
 
 
-def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report: Callable[[], None]) -> Failures:
+def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], threads: int, report: Callable) -> Failures:
     """Train groups on one worker process per slot.
 
     Where a worker dies, all workers end. What they had begun counts as failed; the rest of their groups waits again.
@@ -155,7 +181,6 @@ def _work_in_pool(groups: list[list[Config]], outputs, slots: list[str], report:
     failures, waiting = {}, list(groups)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch takes large pages, where Linux lends them: 5-15 % faster
     while waiting:
-        threads = max(1, cores() // len(slots))
         context = multiprocessing.get_context(START_METHOD)
         running, free = {}, list(slots)
         with ProcessPoolExecutor(len(slots), context, _start_worker, (threads,)) as pool:
@@ -193,7 +218,7 @@ def _split_begun(groups: list[list[Config]], outputs) -> tuple[list[Config], lis
 
 
 def _start_worker(threads: int) -> None:
-    """Divide the cores, and end with the parent, however that ends: a pool's worker would otherwise wait for ever."""
+    """Set torch's threads, and end with the parent, however that ends: a worker would otherwise wait for ever."""
     torch.set_num_threads(threads)
 
     def watch() -> None:

@@ -42,7 +42,6 @@ def quiet(configs, outputs, n: int | None = None):
 
 
 def test_one_worker_and_two_give_the_same_results_in_the_order_asked_for(here, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "cores", lambda: 2)  # one thread per worker, as in this process
     configs = [
         tiny_config(epochs=1, train_seed=s, use_adapter=a, missing_rate=r)
         for s in (2, 0)
@@ -54,6 +53,33 @@ def test_one_worker_and_two_give_the_same_results_in_the_order_asked_for(here, t
     for a, b in zip(one, two, strict=True):
         pd.testing.assert_frame_equal(a.predictions, b.predictions, check_exact=True)
         pd.testing.assert_frame_equal(a.telemetry, b.telemetry, check_exact=True)
+
+
+def test_every_training_has_as_many_threads_alone_in_a_pool_and_when_tried_again(here, tmp_path, monkeypatch):
+    """They decide the last bits of what a CPU adds up."""
+    made = runs.run(tiny_config(**CHEAP), tmp_path / "made", progress=False)
+
+    def unlucky_at_first(config, *_, **__):
+        if not (mark := tmp_path / f"tried-{config.missing_rate}").exists():
+            mark.touch()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return replace(made, config=config)
+
+    monkeypatch.setattr(runs, "train", unlucky_at_first)
+    monkeypatch.setattr(workers, "prepare", lambda *_: None)
+    monkeypatch.setattr(workers, "cores", lambda: 9)
+    monkeypatch.setattr(workers, "host_bytes", lambda: 3 * workers.MEMORY_PER_WORKER * 2**30)
+    before, configs = torch.get_num_threads(), [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5)]
+    for n_workers in (1, 2, 3):
+        for tried_once in (0.5, 0.6):
+            (tmp_path / f"tried-{tried_once}").touch()
+        results = quiet([*configs, tiny_config(**CHEAP, missing_rate=0.6)], tmp_path / str(n_workers), n_workers)
+        assert [result.provenance["threads"] for result in results] == [3, 3, 3]
+        (tmp_path / "tried-0.4").unlink()
+    (one,) = quiet([tiny_config(**CHEAP, missing_rate=0.5)], tmp_path / "alone")
+    (asked,) = run_all([tiny_config(**CHEAP, missing_rate=0.5)], tmp_path / "asked", progress=False, threads=2)
+    assert (one.provenance["threads"], asked.provenance["threads"]) == (3, 2)
+    assert torch.get_num_threads() == before
 
 
 def test_shared_inputs_change_nothing(here, tmp_path):
