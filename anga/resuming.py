@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -9,6 +10,7 @@ from anga.errors import AngaError
 from anga.training_state import TrainingState
 
 KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry", "seconds")
+NOT_THE_FILES_FAULT = (AngaError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 def save_state(state: TrainingState, path: str | Path | None) -> None:
@@ -28,23 +30,36 @@ def load_state(state: TrainingState, path: str | Path | None) -> None:
     """Take up a saved state, if there is one.
 
     Raises:
-        AngaError: the file cannot be read, or belongs to another config or other data.
+        AngaError: the file cannot be opened or read, or belongs to another config or other data.
+        MemoryError, torch.OutOfMemoryError, torch.AcceleratorError: as they come; the file may be whole.
     """
     if path is None or not Path(path).exists():
         return
     try:
-        kept = torch.load(path, map_location=state.device, weights_only=False)
+        with _opened(path) as file:
+            kept = torch.load(file, map_location=state.device, weights_only=False)
         ours = kept["identity"] == state.identity
         if ours:
             _take_up(state, kept)
+    except NOT_THE_FILES_FAULT:
+        raise
     except Exception as error:  # a damaged pickle may raise anything
         raise AngaError(
             f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again."
-        ) from None
+        ) from error
     if not ours:
         raise AngaError(
             f"{path}: this checkpoint belongs to another config or other data; delete it or choose another path."
         )
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise AngaError(
+            f"{path}: the checkpoint cannot be opened ({error.strerror}); mend that, and call it again."
+        ) from error
 
 
 def _take_up(state: TrainingState, kept: dict) -> None:

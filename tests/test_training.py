@@ -3,6 +3,7 @@
 import itertools
 import os
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,25 @@ def test_a_damaged_checkpoint_is_one_clear_error(binary_world, tmp_path, damage)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(AngaError, match=r"state.pt: the checkpoint cannot be read .*delete it") as caught:
         fit(binary_world, path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("where", ["torch.load", "anga.resuming._take_up"])
+def test_a_lack_of_memory_does_not_condemn_a_checkpoint(binary_world, tmp_path, monkeypatch, error, where):
+    fit(binary_world, tmp_path / "state.pt")
+    monkeypatch.setattr(where, mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        fit(binary_world, tmp_path / "state.pt")
+
+
+def test_a_checkpoint_that_may_not_be_opened_is_named_with_the_cause(binary_world, tmp_path, monkeypatch):
+    fit(binary_world, tmp_path / "state.pt")
+    refusal = mock.Mock(side_effect=PermissionError(13, "Permission denied"))  # the super-user may read anything
+    monkeypatch.setattr("anga.resuming.open", refusal, raising=False)
+    with pytest.raises(AngaError, match=r"state.pt: the checkpoint cannot be opened \(Permission denied\)") as caught:
+        fit(binary_world, tmp_path / "state.pt")
+    assert "delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2]])
