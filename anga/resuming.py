@@ -7,6 +7,7 @@ from typing import BinaryIO
 import torch
 
 from anga.errors import AngaError
+from anga.replacing import named_if_not_made
 from anga.training_state import TrainingState
 
 KEPT = ("epoch", "best_epoch", "best_score", "best_weights", "entropy", "history", "telemetry", "seconds")
@@ -14,16 +15,36 @@ NOT_THE_FILES_FAULT = (AngaError, MemoryError, torch.OutOfMemoryError, torch.Acc
 
 
 def save_state(state: TrainingState, path: str | Path | None) -> None:
-    """Write the state after an epoch; a kill in the middle leaves the one before."""
+    """Write the state after an epoch; a kill in the middle, or a full disk, leaves the one before.
+
+    Raises:
+        AngaError: it cannot be written, for instance to a full disk.
+    """
     if path is None:
         return
     kept = {name: getattr(state, name) for name in KEPT}
     kept |= {"identity": state.identity, "seconds": state.elapsed(), "weights": state.model.kept()}
     kept |= {"optimizer": state.optimizer.state_dict(), "scheduler": state.scheduler.state_dict()}
     partial = Path(f"{path}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(kept, partial)
-    os.replace(partial, path)
+    with named_if_not_made(Path(path)):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                _save(kept, file)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        os.replace(partial, path)
+
+
+def _save(kept: dict, file: BinaryIO) -> None:
+    """`torch.save`, whose RuntimeError after a failed write becomes the OSError that it came from."""
+    try:
+        torch.save(kept, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def load_state(state: TrainingState, path: str | Path | None) -> None:

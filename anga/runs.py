@@ -19,6 +19,7 @@ from anga.checkpoints import EMBEDDED, checkpoint_hash, embedded_folder
 from anga.config import Config
 from anga.errors import AngaError
 from anga.inputs import Inputs, load_config_dataset, pick_device, pick_precision
+from anga.replacing import named_if_not_made
 from anga.result import Result
 from anga.training import train
 
@@ -41,7 +42,7 @@ def run(
     Whoever trains many runs can give a `make_inputs` that remembers what `prepare` made.
 
     Raises:
-        AngaError: see `train` and `check_method`; or `outputs` cannot be written.
+        AngaError: see `train` and `check_method`; or `outputs` cannot be written, for instance to a full disk.
     """
     check_method(config)
     folder, data_hash = run_folder(config, outputs)
@@ -52,15 +53,17 @@ def run(
         if folder.exists():
             return Result.load(folder)
         partial = folder.with_suffix(".partial")
-        partial.mkdir(exist_ok=True)
+        with named_if_not_made(folder):
+            partial.mkdir(exist_ok=True)
         inputs = None if make_inputs is None else make_inputs(config, outputs)
         result = train(config, outputs, checkpoint=partial / "checkpoint.pt", progress=progress, inputs=inputs)
         result.provenance = provenance(config, data_hash)
         unnamed = folder.with_suffix(".saving")
-        shutil.rmtree(unnamed, ignore_errors=True)
-        result.save(unnamed)
-        os.rename(unnamed, folder)
-        shutil.rmtree(partial)
+        with named_if_not_made(folder):
+            shutil.rmtree(unnamed, ignore_errors=True)
+            result.save(unnamed)
+            os.rename(unnamed, folder)
+            shutil.rmtree(partial)
     return result
 
 

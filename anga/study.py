@@ -25,7 +25,7 @@ from anga.statistics import summarise
 from anga.workers import SECONDS_PER_INPUTS, guessed_seconds, run_all, runs_backbone, worker_slots
 
 PACKAGE = Path(__file__).parent
-UNREAD = ("report.py", "replacing.py")  # in it; what makes reports: no notebook reads it
+UNREAD = ("report.py", "replacing.py")  # in it; how things are written: no notebook shows it
 # A first guess of what executing a notebook takes: to begin with, and for every run that it reads.
 SECONDS_PER_NOTEBOOK = 30.0
 SECONDS_PER_RUN_READ = 0.33

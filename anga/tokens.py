@@ -20,6 +20,7 @@ from anga.datasets import Dataset
 from anga.errors import AngaError
 from anga.missing import MissingTable
 from anga.placement import fetch, find_placement, place, send
+from anga.replacing import named_if_not_made
 from anga.retriever import Neighbours, reconstruct
 
 IMAGES_PER_CALL = 128
@@ -229,12 +230,20 @@ def _word_numbers(texts, backbone: Backbone, max_length: int) -> tuple[np.ndarra
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
+def _scratch_beside(path: Path) -> tempfile.TemporaryDirectory:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-tokens-")
+
+
 @torch.no_grad()
 def _write_image_tokens(dataset: Dataset, backbone: Backbone, path: Path) -> None:
-    """Embed all pictures in batches, append each to a file (a mapped one would fill memory), and move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Embed all pictures in batches, append each to a file (a mapped one would fill memory), and move it into place.
+
+    Raises:
+        AngaError: the file cannot be written, for instance to a full disk.
+    """
     device, n = next(backbone.parameters()).device, len(dataset.images)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-tokens-") as scratch:
+    with named_if_not_made(path), _scratch_beside(path) as scratch:
         partial = Path(scratch) / path.name
         with open(partial, "wb") as file:
             for start in tqdm(range(0, n, IMAGES_PER_CALL), desc=f"image tokens ({backbone.name})", unit="batch"):

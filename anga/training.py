@@ -29,7 +29,8 @@ def train(
         inputs: what `prepare(config)` returned, if it is at hand.
 
     Raises:
-        AngaError: the loss is no longer finite, or the checkpoint belongs to another config or other data.
+        AngaError: the loss is no longer finite, the checkpoint belongs to another config or other data, or something
+            cannot be written, for instance to a full disk.
     """
     state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
     load_state(state, checkpoint)

@@ -1,5 +1,6 @@
 """run(): once per config, whole or not at all, on disk as it was in memory."""
 
+import errno
 import json
 import os
 import subprocess
@@ -239,6 +240,19 @@ def test_a_damaged_result_is_named_with_the_cure(here, tmp_path, name, content):
     ) as caught:
         quiet(CONFIG, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_named_and_costs_no_epoch(trained, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    expected = quiet(CONFIG, tmp_path / "undisturbed")
+    with monkeypatch.context() as patched:
+        patched.setattr(pd.DataFrame, "to_parquet", full)
+        with pytest.raises(AngaError, match=r"runs/\w+: could not be made \(No space left on device\); make room"):
+            quiet(CONFIG, tmp_path)
+    monkeypatch.setattr(TrainingState, "log_step", lambda *_: pytest.fail("an epoch was done again"))
+    finish(CONFIG, tmp_path, expected)
 
 
 def test_outputs_inside_a_file_are_refused_before_training(trained, tmp_path):

@@ -1,5 +1,8 @@
 """The batch maker against a slow loop over samples, and the token bank's cache."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +196,16 @@ def test_an_interrupted_build_leaves_no_cache(build, binary_world, tmp_path, mon
 
     monkeypatch.setattr(type(binary_world.backbone), "embed_image", interrupt)
     with pytest.raises(KeyboardInterrupt):
+        build()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_leaves_no_cache(build, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(AngaError, match=r"image-tokens-\w+\.npy: could not be made \(No space left on device\)"):
         build()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """The training loop: resumable to the bit, fair between methods, and equal to loops written out by hand."""
 
+import errno
 import itertools
 import os
 from dataclasses import replace
@@ -180,6 +181,52 @@ def test_a_checkpoint_that_may_not_be_opened_is_named_with_the_cause(binary_worl
 def test_a_file_that_is_no_checkpoint_is_refused(binary_world, tmp_path, content):
     torch.save(content, tmp_path / "state.pt")
     with pytest.raises(AngaError, match="cannot be read"):
+        fit(binary_world, tmp_path / "state.pt")
+
+
+# --- when the disk is full
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full_as_torch_says_it(*_, **__):
+    try:
+        full()
+    except OSError:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 768 vs 662") from None
+
+
+@pytest.mark.parametrize("save", [full, full_as_torch_says_it], ids=["plain", "by torch"])
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(
+    binary_world, tmp_path, interrupt_after, monkeypatch, save
+):
+    path, whole = tmp_path / "state.pt", fit(binary_world)
+    interrupt_after(STEPS)
+    with pytest.raises(KeyboardInterrupt):
+        fit(binary_world, path)
+    interrupt_after(-1)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", save)
+        with pytest.raises(AngaError, match=r"state.pt: could not be made \(No space left on device\); make room"):
+            fit(binary_world, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+    assert torch.load(path, weights_only=False)["epoch"] == 1
+    assert_same(fit(binary_world, path), whole)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_what_torch_says_of_a_full_device_is_understood(binary_world, tmp_path):
+    """Guards the test above."""
+    (tmp_path / "state.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(AngaError, match=r"state.pt: could not be made \(No space left on device\)"):
+        fit(binary_world, tmp_path / "state.pt")
+
+
+def test_other_errors_while_a_checkpoint_is_written_are_not_the_disk_s(binary_world, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.save", mock.Mock(side_effect=RuntimeError("CUDA error")))
+    with pytest.raises(RuntimeError, match="CUDA error"):
         fit(binary_world, tmp_path / "state.pt")
 
 
