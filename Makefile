@@ -44,16 +44,21 @@ reproduce: $(READY)  ## run the whole study and write outputs/report/index.html 
 	@$(RUN) -m anga reproduce $(CHOSEN)
 
 reference: $(if $(ONLY),edition) reproduce  ## the same, and keep its reports in outputs/reference, the edition in the repository
-	@for set in $(PARAMS); do rm -rf outputs/reference/$$set && cp -R outputs/report/$$set outputs/reference/; done
+	@mkdir -p outputs/reference
+	@for set in $(PARAMS); do $(call replace,outputs/reference/$$set,outputs/report/$$set) || exit 1; done
 	@du -sh outputs/reference
+
+# $(call replace,A,B): a copy of folder B takes the place of A, if it is whole.
+replace = { rm -rf $(1).saving && cp -R $(2) $(1).saving && rm -rf $(1) && mv $(1).saving $(1) || \
+  { rm -rf $(1).saving; false; }; }
 
 # The report in which ONLY makes some files anew.
 .PHONY: edition
 edition:
 	@mkdir -p outputs/report
 	@for set in $(PARAMS); do \
-	  rm -rf outputs/report/$$set; \
-	  if [ -d outputs/reference/$$set ]; then cp -R outputs/reference/$$set outputs/report/; fi; \
+	  if [ -d outputs/reference/$$set ]; then $(call replace,outputs/report/$$set,outputs/reference/$$set); \
+	  else rm -rf outputs/report/$$set; fi || exit 1; \
 	done
 
 test: $(READY)  ## run all tests, notebooks included, in two processes

@@ -214,6 +214,44 @@ def test_some_files_of_an_edition_are_made_anew_in_a_copy_of_it_and_a_first_edit
     assert [path.name for path in (tmp_path / "outputs" / "report").rglob("*")] == ["kept", "index.html"]
 
 
+def tree(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("target", "source", "copy"), [("reference", "report", "reference"), ("edition", "reference", "report")]
+)
+def test_a_copy_that_fails_stops_make_and_costs_no_edition(tmp_path, target, source, copy):
+    """`cp` copies half of the middle set's folder, and fails."""
+    outputs, programs = tmp_path / "outputs", tmp_path / "programs"
+    for name in ("one", "two", "three"):
+        for kind, text in ((source, "new"), (copy, "old")):
+            (outputs / kind / name).mkdir(parents=True)
+            (outputs / kind / name / "index.html").write_text(text)
+    programs.mkdir()
+    cp = shutil.which("cp")
+    (programs / "cp").write_text(f'#!/bin/sh\n{cp} "$@"\ncase "$*" in *two*) exit 1;; esac\n')
+    (programs / "cp").chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    words = ["--directory", tmp_path, "--file", ROOT / "Makefile", target, "PYTHON=true", "PARAMS=one two three"]
+    assert make(*words, PATH=path).returncode != 0
+    assert tree(outputs / copy) == {"one/index.html": "new", "two/index.html": "old", "three/index.html": "old"}
+    done = make(*words)
+    assert done.returncode == 0, done.stderr
+    assert tree(outputs / copy) == tree(outputs / source)
+
+
+@needs_make
+def test_the_first_edition_needs_no_folder_to_be_there(tmp_path):
+    page = tmp_path / "outputs" / "report" / "first" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("new")
+    done = make("--directory", tmp_path, "--file", ROOT / "Makefile", "reference", "PYTHON=true", "PARAMS=first")
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "outputs" / "reference") == {"first/index.html": "new"}
+
+
 def test_ci_runs_lint_and_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
