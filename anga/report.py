@@ -32,6 +32,7 @@ EXPORT = {"exclude_input_prompt": True, "exclude_output_prompt": True, "exclude_
 FIGURE_WIDTH = 800  # pixels
 PARTS = ("notebooks", "tables", "figures")  # of a report; in each a folder per parameter file
 BESIDE_PAPER = "beside_paper.csv"
+COUNTED = ("commit", "processor", "device", "threads", "torch")  # of runs' provenance; old ones lack the processor
 
 
 def write_report(study: ParameterSet, executed: list[Path], outputs: str | Path, folder: str | Path) -> Path:
@@ -128,12 +129,12 @@ def _parts(facts: dict) -> dict[str, dict]:
 
 
 def study_provenance(study: ParameterSet, outputs: str | Path) -> dict:
-    """Where a study's results come from: this environment, and, over all finished runs, commits, devices and hours."""
+    """Where a study's results come from: this environment, and, over all finished runs, commits, machines and hours."""
     folders = [run_folder(config, outputs)[0] for config in study.configs()]
     done = [folder for folder in folders if folder.exists()]
     facts = [json.loads((folder / "provenance.json").read_text()) for folder in done]
     seconds = sum(json.loads((folder / "metrics.json").read_text())["seconds"] for folder in done)
-    counts = {key: dict(Counter(str(fact[key]) for fact in facts)) for key in ("commit", "device", "threads", "torch")}
+    counts = {key: dict(Counter(str(fact.get(key, "not recorded")) for fact in facts)) for key in COUNTED}
     return {
         "parameters": study.folder.name,
         "configs": configs_hash(study),

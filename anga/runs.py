@@ -83,9 +83,10 @@ def _checkpoint_key(name: str) -> str:
 
 
 def provenance(config: Config | None = None, data_hash: str | None = None) -> dict:
-    """Where a result comes from: time, commit, versions, device, data."""
+    """Where a result comes from: time, commit, versions, processor, device, data."""
     facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
     facts |= {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}
+    facts["processor"] = processor()
     facts |= {name: v for name in PACKAGES if (v := _version(name))}
     if config is not None:
         device = pick_device(config.device)
@@ -98,6 +99,15 @@ def provenance(config: Config | None = None, data_hash: str | None = None) -> di
             "data": data_hash,
         }
     return facts
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it; else the name of its kind, such as "arm64"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

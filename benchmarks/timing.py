@@ -15,6 +15,8 @@ from unittest import mock
 import numpy as np
 import torch
 
+from anga.runs import processor
+
 ROOT = Path(__file__).parents[1]
 Seconds = dict[str, np.ndarray]
 
@@ -100,15 +102,7 @@ def machine(device: torch.device) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ", no GPU used"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
-    return f"{_processor()}, {cores} cores{gpu}; {versions}; {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return f"{processor()}, {cores} cores{gpu}; {versions}; {torch.get_num_threads()} threads"
 
 
 # --- memory: measured in a child process, since a process gives back little of what it once took

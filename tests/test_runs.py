@@ -121,6 +121,18 @@ def test_the_folder_holds_all_that_a_reader_needs(trained, binary_world, tmp_pat
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name], "no scratch is left"
 
 
+def test_provenance_names_the_processor(monkeypatch):
+    cpuinfo = {"text": "processor\t: 0\nmodel name\t: Some CPU: 2.5 GHz\nprocessor\t: 1\nmodel name\t: Other\n"}
+    assert runs.provenance()["processor"] == runs.processor() != ""
+    monkeypatch.setattr(Path, "read_text", lambda path: cpuinfo["text"])
+    assert runs.processor() == "Some CPU: 2.5 GHz"
+    cpuinfo["text"] = "Hardware\t: of another kind\n"
+    for said, expected in (("arm", "arm"), ("", "arm64")):
+        monkeypatch.setattr(runs.platform, "processor", lambda said=said: said)
+        monkeypatch.setattr(runs.platform, "machine", lambda: "arm64")
+        assert runs.processor() == expected
+
+
 def test_the_embedded_checkpoints_serve_a_run_from_pictures_to_scores(monkeypatch, tmp_path):
     """Every step on the real path, on forty training and twenty other drawings."""
     pairs = load_dataset("clipart-pairs")

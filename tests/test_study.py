@@ -467,6 +467,19 @@ def test_two_studies_at_once_execute_a_notebook_once_and_leave_one_whole_report(
     assert {path.name for path in Path("outputs/report").iterdir()} == {".lock", "index.html", "tiny"}
 
 
+def test_a_report_counts_runs_by_processor_and_says_which_did_not_record_it(project, unexecuted):
+    keep_one_grid()
+    assert main(["reproduce", "--params", "params/tiny", "--workers", "1"]) == 0
+    old, *others = sorted(Path("outputs/runs").glob("*/provenance.json"))
+    facts = json.loads(old.read_text())
+    name = facts.pop("processor")
+    old.write_text(json.dumps(facts))
+    assert main(["reproduce", "--params", "params/tiny"]) == 0
+    counted = json.loads(Path("outputs/report/tiny/provenance.json").read_text())["runs by processor"]
+    assert counted == {name: len(others), "not recorded": 1} and len(others) == 3
+    assert name in Path("outputs/report/tiny/index.html").read_text()
+
+
 # --- the overview, and whose numbers a report shows
 
 
