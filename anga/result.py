@@ -28,8 +28,10 @@ class Result:
         history: one row per epoch: mean loss, validation score, share of admitted samples, seconds so far.
         telemetry: one row per step: loss, case, cosine, shrink, norms and sizes of the groups.
         predictions: one row per validation and test sample: row, id, split, what it has, and its logits.
-        seconds: wall time of training, evaluation included.
-        peak_memory_mb: peak resident memory of the process, or of the GPU's allocator.
+        seconds: wall time of training, evaluation included. What is made before the first epoch is not in it: tokens,
+            retrieval and, without an adapter, the frozen backbone's output for all samples.
+        peak_memory_mb: on a GPU, the most that its allocator held in this run, shared inputs included; on a CPU, peak
+            resident memory of the process so far, whatever it did before this run.
         provenance: versions, commit, device, hashes; filled in by `anga.run`.
     """
 
@@ -108,8 +110,14 @@ def _table(predictions: pd.DataFrame) -> MissingTable:
     return MissingTable(predictions["has_text"].to_numpy(), predictions["has_image"].to_numpy())
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """At a run's start, let `peak_memory_mb` begin anew; on a CPU, whose peak is the process's, this does nothing."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak resident memory of this process in MB, or of the GPU's allocator."""
+    """Peak memory in MB: of the GPU's allocator since `forget_peak_memory`, or of the process so far, resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kilobytes on Linux

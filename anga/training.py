@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from anga.config import Config
 from anga.inputs import Inputs, prepare
-from anga.result import Result
+from anga.result import Result, forget_peak_memory
 from anga.resuming import load_state, save_state
 from anga.training_state import TrainingState
 
@@ -32,7 +32,9 @@ def train(
         AngaError: the loss is no longer finite, the checkpoint belongs to another config or other data, or something
             cannot be written, for instance to a full disk.
     """
-    state = TrainingState(config, inputs if inputs is not None else prepare(config, outputs))
+    inputs = inputs if inputs is not None else prepare(config, outputs)
+    forget_peak_memory(inputs.bank.device)
+    state = TrainingState(config, inputs)
     load_state(state, checkpoint)
     return finish(state, checkpoint, progress)
 

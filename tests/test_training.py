@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -22,6 +23,7 @@ from anga.gradients import Group
 from anga.method import Method, sample_losses
 from anga.model import build_model
 from anga.parameters import VARIANTS
+from anga.result import forget_peak_memory, peak_memory_mb
 from anga.training import train
 from anga.training_state import TrainingState
 
@@ -613,6 +615,27 @@ def test_history_has_one_row_per_epoch(binary_world):
     np.testing.assert_allclose(table["loss"], means)
     np.testing.assert_allclose(table["admitted"], [6 / 60, 10 / 60, 15 / 60])
     assert table["seconds"].is_monotonic_increasing and result.peak_memory_mb > 50
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", 2.0), ("cpu", 7.0)])
+def test_a_run_s_peak_on_a_gpu_is_its_own_and_on_a_cpu_that_of_the_process(monkeypatch, device, expected):
+    """A GPU's allocator held 7 MB at most before, and then 2."""
+    peak = {"MB": 7}
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda _: peak.update(MB=2))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: peak["MB"] * 2**20)
+    usage = mock.Mock(ru_maxrss=7 * (2**20 if sys.platform == "darwin" else 2**10))
+    monkeypatch.setattr("anga.result.resource.getrusage", lambda _: usage)
+    forget_peak_memory(torch.device(device))
+    assert peak_memory_mb(torch.device(device)) == expected
+
+
+def test_a_run_forgets_earlier_peaks_before_it_encodes_anything(binary_world, monkeypatch):
+    order = []
+    monkeypatch.setattr("anga.training.forget_peak_memory", lambda device: order.append(str(device)))
+    inputs = binary_world.inputs(tiny_config(use_adapter=False, epochs=1))
+    monkeypatch.setattr("anga.training.TrainingState", lambda *a: order.append("state") or TrainingState(*a))
+    train(tiny_config(use_adapter=False, epochs=1), progress=False, inputs=inputs)
+    assert order == ["cpu", "state"]
 
 
 def test_encoding_once_without_an_adapter_equals_encoding_in_every_step(binary_world):
