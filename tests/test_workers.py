@@ -22,7 +22,7 @@ from anga.baselines import BASELINES
 from anga.errors import AngaError
 from anga.inputs import INPUT_KNOBS, prepare
 from anga.runs import run_folder
-from anga.workers import group_by_inputs, run_all, worker_slots
+from anga.workers import group_by_inputs, run_all, threads_per_run, worker_slots
 
 CHEAP = {"use_adapter": False, "epochs": 1}
 
@@ -31,6 +31,7 @@ CHEAP = {"use_adapter": False, "epochs": 1}
 def here(binary_world, monkeypatch):
     """Runs, also those of worker processes, read the tiny world while a test uses this."""
     monkeypatch.setattr(workers, "START_METHOD", "fork")  # so that the replacement reaches the workers
+    monkeypatch.setattr(workers, "threads_per_run", lambda: 1)  # torch's other threads do not survive a fork
     workers._remembered.clear()
     with binary_world.replaced():
         yield
@@ -67,6 +68,7 @@ def test_every_training_has_as_many_threads_alone_in_a_pool_and_when_tried_again
 
     monkeypatch.setattr(runs, "train", unlucky_at_first)
     monkeypatch.setattr(workers, "prepare", lambda *_: None)
+    monkeypatch.setattr(workers, "threads_per_run", threads_per_run)
     monkeypatch.setattr(workers, "cores", lambda: 9)
     monkeypatch.setattr(workers, "host_bytes", lambda: 3 * workers.MEMORY_PER_WORKER * 2**30)
     before, configs = torch.get_num_threads(), [tiny_config(**CHEAP, missing_rate=rate) for rate in (0.4, 0.5)]
