@@ -68,11 +68,27 @@ def run(
 
 
 def run_folder(config: Config, outputs: str | Path) -> tuple[Path, str]:
-    """Where a config's result belongs, and its data's hash: knobs, data and checkpoints decide what a result is."""
+    """Where a config's result belongs, and its data's hash: knobs, data and checkpoints decide what a result is.
+
+    Raises:
+        AngaError: the data set cannot be read, or precision is auto and the config names a device that is not here.
+    """
     data_hash = load_config_dataset(config).content_hash
     checkpoints = [_checkpoint_key(config.backbone), _checkpoint_key(config.clip)]
-    key = json.dumps([RESULT_VERSION, config.identity(), data_hash, *checkpoints])
+    key = json.dumps([RESULT_VERSION, config.identity(), data_hash, *checkpoints, *_automatic_precision(config)])
     return Path(outputs) / "runs" / hashlib.sha256(key.encode()).hexdigest()[:16], data_hash
+
+
+def _automatic_precision(config: Config) -> list[str]:
+    """What a key says besides: that `auto` means float32 here, so that machines which share outputs do not mix both.
+
+    Where it means bfloat16 nothing is said: so were the keys before, and the stored results come from such machines.
+    The answer is the same for every device that workers of one machine are given: its GPUs, or else its CPU.
+    """
+    if config.precision != "auto":
+        return []
+    precision = pick_precision(config.precision, pick_device(config.device))
+    return [precision] if precision == "float32" else []
 
 
 def _checkpoint_key(name: str) -> str:

@@ -1,6 +1,7 @@
 """run(): once per config, whole or not at all, on disk as it was in memory."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -70,6 +71,35 @@ def test_another_config_is_another_run_but_another_device_is_not(trained, tmp_pa
     quiet(CONFIG.with_(train_seed=1), tmp_path)
     quiet(CONFIG.with_(device="auto"), tmp_path)
     assert [config.train_seed for config in trained] == [0, 1]
+
+
+def test_automatic_precision_is_another_run_where_it_means_float32(here, monkeypatch, tmp_path):
+    """The word is the same on every machine; a key that stood for both would hand one machine the other's numbers."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = {}
+    for units in ("with", "without"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=units == "with": {"amx_bf16": has})
+        for precision in ("auto", "float32", "bfloat16"):
+            configs = [CONFIG.with_(precision=precision, device=device) for device in ("auto", "cpu")]
+            (found[units, precision],) = {run_folder(config, tmp_path)[0] for config in configs}
+    assert found["with", "auto"] != found["without", "auto"]
+    assert all(found["with", name] == found["without", name] for name in ("float32", "bfloat16"))
+    assert len(set(found.values())) == 4
+
+
+def test_where_automatic_precision_means_bfloat16_keys_are_those_of_stored_results(here, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    for precision in ("auto", "float32"):
+        folder, data_hash = run_folder(config := CONFIG.with_(precision=precision), tmp_path)
+        key = json.dumps([runs.RESULT_VERSION, config.identity(), data_hash, "tiny", "tiny"])
+        assert folder.name == hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def test_workers_on_gpus_and_a_plan_agree_on_automatic_precision(here, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(runs, "pick_device", lambda name: torch.device("cuda" if name == "auto" else name))
+    configs = [CONFIG.with_(precision="auto", device=device) for device in ("auto", "cuda:0", "cuda:1")]
+    assert len({run_folder(config, tmp_path) for config in configs}) == 1
 
 
 @pytest.mark.parametrize("changed", ["texts", "labels", "split"])
