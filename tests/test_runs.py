@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ from test_training import assert_same
 from tiny_world import tiny_config
 
 from anga import Config, load_dataset, runs
+from anga.baselines import BASELINES
 from anga.errors import AngaError
 from anga.result import Result
 from anga.runs import run, run_folder
 from anga.training_state import TrainingState
 
 CONFIG = tiny_config(epochs=2)
+PINNED_DEFAULTS = "650371291ed387ea"  # of all defaults that no key holds
 
 
 @pytest.fixture
@@ -100,6 +102,17 @@ def test_workers_on_gpus_and_a_plan_agree_on_automatic_precision(here, monkeypat
     monkeypatch.setattr(runs, "pick_device", lambda name: torch.device("cuda" if name == "auto" else name))
     configs = [CONFIG.with_(precision="auto", device=device) for device in ("auto", "cuda:0", "cuda:1")]
     assert len({run_folder(config, tmp_path) for config in configs}) == 1
+
+
+def test_defaults_that_no_key_holds_are_pinned():
+    """A knob of identity "changed" and a method's option are in no key while they have their default."""
+    knobs = {knob.name: knob.default for knob in fields(Config) if knob.metadata["identity"] == "changed"}
+    options = {name: {o.name: o.default for o in fields(module.Options)} for name, module in BASELINES.items()}
+    defaults = json.dumps([runs.RESULT_VERSION, knobs, options], sort_keys=True)
+    assert hashlib.sha256(defaults.encode()).hexdigest()[:16] == PINNED_DEFAULTS, (
+        "raise RESULT_VERSION when a default changes, then update the hash (for a new knob or option, the hash alone): "
+        "stored results would else be read as those of the new default"
+    )
 
 
 @pytest.mark.parametrize("changed", ["texts", "labels", "split"])
