@@ -116,15 +116,11 @@ class Config:
         refuse(complaints)
 
     def _settle(self) -> None:
-        """Give knobs that were left open what fits the others, and equal configs equal values."""
+        """Give knobs that were left open what fits the others, and folders their whole path."""
         for name in ("root", "backbone", "clip"):  # a folder stays the same one when a notebook runs elsewhere
             value = getattr(self, name)
             if value is not None and (name == "root" or (value not in EMBEDDED and os.path.isdir(value))):
                 object.__setattr__(self, name, os.path.abspath(value))
-        if self.select_on == self.train_subset:
-            object.__setattr__(self, "select_on", None)
-        if self.train_subset == "all":
-            object.__setattr__(self, "epoch_steps", "own")  # which is the same there
         for name, methods in (("use_retrieval", RETRIEVING), ("use_adapter", ("anga",)), ("use_alignment", ("anga",))):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.method in methods)
@@ -172,11 +168,31 @@ class Config:
         """All knobs, as a parameter file would hold them."""
         return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}
 
+    def _meant(self) -> dict[str, Any]:
+        """All knobs; of values that mean the same beside the others always the same one.
+
+        They are kept as given: beside another train_subset (`with_`) they mean something else.
+        """
+        values = {knob.name: getattr(self, knob.name) for knob in fields(self)}
+        if self.select_on == self.train_subset:
+            values["select_on"] = None
+        if self.train_subset == "all":
+            values["epoch_steps"] = "own"
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both mean the same run in the same place: a study trains, and counts, such a run once."""
+        return self._meant() == other._meant() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._meant().values()))
+
     def identity(self) -> str:
         """SHA-256 (hex) over every knob that can change a result."""
-        changed = {k.name for k in fields(self) if getattr(self, k.name) != k.default}
-        counts = {"always": {k.name for k in fields(self)}, "changed": changed, "never": set()}
-        knobs = {k.name: getattr(self, k.name) for k in fields(self) if k.name in counts[k.metadata["identity"]]}
+        meant, kinds = self._meant(), {knob.name: knob.metadata["identity"] for knob in fields(self)}
+        changed = {knob.name for knob in fields(self) if meant[knob.name] != knob.default}
+        counts = {"always": set(meant), "changed": changed, "never": set()}
+        knobs = {name: value for name, value in meant.items() if name in counts[kinds[name]]}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -272,7 +288,7 @@ def _contradictions(c: Config) -> Iterator[tuple[str, str]]:
         yield "unimodal_cue dataset", f"only clipart-pairs has this knob, not {c.dataset}; set it to 0."
     absent = {0: "reconstructed", 1: "complete"}.get(c.missing_rate, "")
     for knob, split in (("train_subset", "training"), ("select_on", "validation")):
-        if getattr(c, knob) == absent:
+        if c._meant()[knob] == absent:
             rate = f"at missing_rate {c.missing_rate}; choose another missing_rate or subset."
             yield f"{knob} missing_rate", f"no {split} sample is {absent} {rate}"
 

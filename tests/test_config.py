@@ -119,6 +119,22 @@ def test_with_changes_a_copy():
         config.top_k = 3
 
 
+def test_values_that_say_nothing_new_are_kept_for_a_copy_where_they_do():
+    """They are the same run as without them, until another subset is trained on."""
+    for knobs in ({"epoch_steps": "all"}, {"select_on": "all"}, {"epoch_steps": "all", "select_on": "all"}):
+        config = Config(**knobs)
+        assert config == Config() and hash(config) == hash(Config()) and config.identity() == Config().identity()
+        assert {name: config.to_dict()[name] for name in knobs} == knobs
+        for subset in ("complete", "reconstructed"):
+            bound = config.with_(train_subset=subset)
+            assert bound == Config(**knobs, train_subset=subset) != Config(train_subset=subset)
+            assert bound.identity() == Config(**knobs, train_subset=subset).identity()
+            assert bound.with_(train_subset="all") == Config()
+    assert Config(train_subset="complete", select_on="complete") == Config(train_subset="complete")
+    assert Config(train_subset="complete", select_on="complete").with_(train_subset="all").select_on == "complete"
+    assert Config() != Config(top_k=3) and Config() != "a config"
+
+
 def test_another_method_brings_its_own_parts_along():
     vilt = Config(missing_rate=0.3).with_(method="vilt")
     assert vilt == Config(missing_rate=0.3, method="vilt") and not vilt.use_alignment
@@ -241,6 +257,7 @@ def test_values_out_of_range_are_named(knob, value):
         ({"train_subset": "reconstructed", "missing_rate": 0}, "train_subset"),
         ({"train_subset": "complete", "missing_rate": 1}, "train_subset"),
         ({"select_on": "reconstructed", "missing_rate": 0}, "select_on"),
+        ({"train_subset": "reconstructed", "select_on": "reconstructed", "missing_rate": 0}, "train_subset"),
     ],
 )
 def test_impossible_combinations_are_named(knobs, culprit):
