@@ -15,6 +15,7 @@ from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 import yaml
 
 from anga.checkpoints import EMBEDDED
@@ -78,7 +79,7 @@ class Config:
     admission: str = _knob("lowest_entropy", "lowest_entropy", "highest_entropy", "random")  # who enters the anchor
     ranking: str = _knob("epoch_start", "epoch_start", "running")  # entropies from an extra pass, or from last epoch
     multilabel_entropy: str = _knob("bernoulli", "bernoulli", "softmax")  # Eq. 5 where labels are not exclusive
-    gradient_form: str = _knob("boundary", "boundary", "loop", "sub_batch")  # same gradients, different cost
+    gradient_form: str = _knob("boundary", "boundary", "loop", "sub_batch")  # anga only: same gradients, other cost
     # --- optimisation
     epochs: int = _knob(20, low=1)
     train_subset: str = _knob("all", "all", "complete", "reconstructed")  # one subset alone: its upper bound
@@ -286,11 +287,36 @@ def _contradictions(c: Config) -> Iterator[tuple[str, str]]:
         yield "integer_mask use_retrieval method", said
     if c.unimodal_cue and c.dataset != "clipart-pairs":
         yield "unimodal_cue dataset", f"only clipart-pairs has this knob, not {c.dataset}; set it to 0."
+    if c.use_alignment and c.plain_update != "pooled":
+        said = "read only where nothing is aligned; set use_alignment: false or leave it out."
+        yield "plain_update use_alignment method", said
+    if c.gradient_form != "boundary" and c.method != "anga":
+        yield "gradient_form method", f"only anga has a choice, {c.method} takes the form that fits it; leave it out."
+    if c.device != "auto" and not _is_device(c.device):
+        yield "device", f"{c.device!r} is no name of a device; use auto, cpu, cuda or one such as cuda:1."
     absent = {0: "reconstructed", 1: "complete"}.get(c.missing_rate, "")
     for knob, split in (("train_subset", "training"), ("select_on", "validation")):
         if c._meant()[knob] == absent:
             rate = f"at missing_rate {c.missing_rate}; choose another missing_rate or subset."
             yield f"{knob} missing_rate", f"no {split} sample is {absent} {rate}"
+
+
+def _is_device(name: str) -> bool:
+    """Whether torch can read it; not whether this machine has it, as a config may be read elsewhere."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
+
+
+def check_memory_bank(c: Config) -> None:
+    """AngaError where nobody can lend what others lack; a table can be drawn of such a config, but no run made."""
+    if c.use_retrieval and c.memory_bank == "observed" and c.missing_rate == 1:
+        raise AngaError(
+            "memory_bank: at missing_rate 1.0 no training sample is complete, so the observed memory bank holds 0 "
+            "samples that can lend what others lack; lower missing_rate, or use memory_bank: full."
+        )
 
 
 def check_prompt_layer(c: Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from anga.baselines import check_method
-from anga.config import Config, check_prompt_layer, read_yaml
+from anga.config import Config, check_memory_bank, check_prompt_layer, read_yaml
 from anga.errors import AngaError, noting, refuse
 from anga.inputs import load_config_dataset
 from anga.published import published
@@ -21,7 +21,7 @@ SEEDS = ("mask_seeds", "train_seeds")
 ROWS = {"method", "part"}  # the axes that can list the rows of a table of the paper
 FILE_KEYS = {"knobs", "grids", *SEEDS}
 GRID_KEYS = {"knobs", "axes", "paper", *SEEDS}
-CHECKS = (check_method, check_prompt_layer)  # of a config that is going to be run
+CHECKS = (check_method, check_memory_bank, check_prompt_layer)  # of a config that is going to be run
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ def _check_variants(params: Params, complaints: list[str]) -> None:
         return
     for name, knobs in VARIANTS.items():
         with noting(complaints, f"{params.path}: as {name}: "):
-            params.configs(**knobs)
+            for check in CHECKS:
+                check(params.config.with_(**knobs))
 
 
 def variant_configs(params: Params) -> list[Config]:

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from anga.baselines import check_method
 from anga.checkpoints import EMBEDDED, checkpoint_hash, embedded_folder
-from anga.config import Config
+from anga.config import Config, check_memory_bank
 from anga.errors import AngaError
 from anga.inputs import Inputs, load_config_dataset, pick_device, pick_precision
 from anga.replacing import named_if_not_made
@@ -42,9 +42,11 @@ def run(
     Whoever trains many runs can give a `make_inputs` that remembers what `prepare` made.
 
     Raises:
-        AngaError: see `train` and `check_method`; or `outputs` cannot be written, for instance to a full disk.
+        AngaError: see `train`, `check_method` and `check_memory_bank`; or `outputs` cannot be written, for instance to
+            a full disk.
     """
     check_method(config)
+    check_memory_bank(config)
     folder, data_hash = run_folder(config, outputs)
     if folder.exists():
         return Result.load(folder)

@@ -9,6 +9,7 @@ from tiny_world import in_double, tiny_config
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from anga.baselines import check_method
 from anga.baselines.dicmor import Dicmor, Flow, class_log_density
 from anga.errors import AngaError
 from anga.method import sample_losses
@@ -201,6 +202,7 @@ def test_without_complete_samples_the_first_stage_must_go(binary_world):
     config = tiny_config(method="dicmor", method_options=SMALL, missing_rate=1.0, epochs=1)
     with pytest.raises(AngaError, match="no training sample is complete"):
         TrainingState(config, binary_world.inputs(config))
+    check_method(config.with_(method_options={**SMALL, "pretrain_epochs": 0}))
     config = config.with_(method_options={**SMALL, "pretrain_epochs": 0}, missing_rate=0.9)
     assert len(train(config, progress=False, inputs=binary_world.inputs(config)).history) == 1
 

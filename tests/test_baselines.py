@@ -653,13 +653,19 @@ def test_every_method_is_accepted_with_its_published_options(method):
 
 @every_method
 def test_a_teacher_without_complete_samples_is_refused(inputs_of, method):
-    config = config_of(method, missing_rate=1.0, memory_bank="full")
-    inputs = inputs_of("multiclass", config)
-    model = build_model(config, inputs)
-    if model.pretrain_epochs == 0 or model.pretrain_subset == "all":
-        assert len(TrainingState(config, inputs).stage_rows) == 60
+    """When the config is read; and where a rate below 1 leaves none of so few samples, when training begins."""
+    configs = [config_of(method, missing_rate=rate, memory_bank="full") for rate in (1.0, 0.999)]
+    configs += [config_of(method, train_subset="reconstructed")]
+    inputs = inputs_of("multiclass", configs[1])
+    assert not inputs.table.complete[inputs.training_rows()].any()
+    if BASELINES[configs[0].method].build.pretrain_subset == "all":
+        for config in configs:
+            check_method(config)
+        assert len(TrainingState(configs[1], inputs).stage_rows) == 60
         return
-    with pytest.raises(
-        AngaError, match=rf"^method: {config.method} first learns from complete samples, .* lower missing"
-    ):
-        TrainingState(config, inputs)
+    refusal = rf"^method: {configs[0].method} first learns from complete samples, .* "
+    for config, cure in ((configs[0], "lower missing_rate"), (configs[2], "use train_subset: all")):
+        with pytest.raises(AngaError, match=f"{refusal}{cure}, or choose another method.$"):
+            check_method(config)
+    with pytest.raises(AngaError, match=f"{refusal}lower missing"):
+        TrainingState(configs[1], inputs)

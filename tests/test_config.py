@@ -60,7 +60,7 @@ OTHER = {
 }
 OTHER |= {"compile_layers": True, "method": "vilt", "method_options": (("form", "attention"),)}
 NEEDED = {"method": {"use_adapter": False}, "use_retrieval": {"use_adapter": False}}  # what a value needs beside it
-NEEDED |= {"epoch_steps": {"train_subset": "complete"}}
+NEEDED |= {"epoch_steps": {"train_subset": "complete"}, "plain_update": {"use_alignment": False}}
 WHERE = {"root", "device"}  # where a run happens, not what it computes
 
 
@@ -99,7 +99,7 @@ def test_identity_does_not_depend_on_how_a_value_is_written():
 
 
 def test_a_config_survives_yaml_and_dict(write):
-    config = Config(**{**OTHER, "dataset": "clipart-pairs", "integer_mask": False})
+    config = Config(**{**OTHER, "dataset": "clipart-pairs", "integer_mask": False, "gradient_form": "boundary"})
     assert Config.from_yaml(write(yaml.safe_dump(config.to_dict()))) == config
     assert Config.from_dict(config.to_dict()) == config
 
@@ -257,6 +257,12 @@ def test_values_out_of_range_are_named(knob, value):
         ({"train_subset": "reconstructed", "missing_rate": 0}, "train_subset"),
         ({"train_subset": "complete", "missing_rate": 1}, "train_subset"),
         ({"select_on": "reconstructed", "missing_rate": 0}, "select_on"),
+        ({"plain_update": "group_means"}, "plain_update"),
+        ({"plain_update": "group_means", "method": "maps", "use_alignment": True}, "plain_update"),
+        ({"gradient_form": "loop", "method": "ragpt"}, "gradient_form"),
+        ({"device": "gpu"}, "device"),
+        ({"device": "cpu:x"}, "device"),
+        ({"device": ""}, "device"),
         ({"train_subset": "reconstructed", "select_on": "reconstructed", "missing_rate": 0}, "train_subset"),
     ],
 )
@@ -301,6 +307,24 @@ def test_what_a_method_refuses_is_listed_with_everything_else():
     assert [line.split(":")[0] for line in lines] == ["epochs", "method"]
 
 
+def test_a_device_that_is_only_elsewhere_is_accepted():
+    """A config may be read on another machine than the one that trains it."""
+    assert [Config(device=name).device for name in ("auto", "cpu", "cuda", "cuda:99")][-1] == "cuda:99"
+    assert Config(method="maps", plain_update="group_means").update_rule == "group_means"
+
+
+@pytest.mark.parametrize("missing_type", ["text", "image", "both"])
+def test_retrieval_from_a_bank_that_can_lend_nothing_is_refused(missing_type):
+    knobs = {"missing_rate": 1, "missing_type": missing_type}
+    for method in ("anga", "ragpt"):
+        (line,) = refusal(Config.from_dict, {**knobs, "method": method}, checks=CHECKS)
+        assert line.startswith("memory_bank: at missing_rate 1.0 ") and "memory_bank: full" in line
+        Config.from_dict({**knobs, "method": method, "memory_bank": "full"}, checks=CHECKS)
+    Config.from_dict({**knobs, "method": "vilt"}, checks=CHECKS)
+    Config.from_dict({**knobs, "use_retrieval": False, "use_adapter": False}, checks=CHECKS)
+    assert Config(**knobs).missing_rate == 1, "its missing table may be looked at"
+
+
 def test_prompts_at_a_layer_that_the_backbone_has_not_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 7}')
     for name, layers in (("mini-vilt", 4), (str(tmp_path), 7)):
@@ -333,7 +357,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("use_alignment", "plain_update", "rule"),
-    [(True, "group_means", "cone"), (False, "pooled", "pooled"), (False, "group_means", "group_means")],
+    [(True, "pooled", "cone"), (False, "pooled", "pooled"), (False, "group_means", "group_means")],
 )
 def test_the_update_rule_follows_the_knobs(use_alignment, plain_update, rule):
     assert Config(use_alignment=use_alignment, plain_update=plain_update).update_rule == rule
@@ -415,6 +439,10 @@ def test_a_task_that_cannot_be_run_as_every_variant_is_refused(write, tmp_path):
     first, second = refusal(ParameterSet.read, tmp_path)
     assert first.startswith(f"{mask}: as zero-filled: integer_mask: ")
     assert second.startswith(f"{other}: method: ") and "maps" in second
+    mask.unlink()
+    other.write_text("{missing_rate: 1, use_retrieval: false, use_adapter: false}")
+    (line, *_) = refusal(ParameterSet.read, tmp_path)
+    assert line.startswith(f"{other}: as retrieval only: memory_bank: ")
 
 
 def test_a_folder_of_parameter_files_is_checked_as_a_whole(write, tmp_path):

@@ -146,7 +146,13 @@ def test_knobs_that_are_no_mapping_are_named_with_all_other_mistakes(knobs):
     assert "rates: unknown key size" in said
 
 
-@pytest.mark.parametrize("knobs", [{"top_k": 0}, {"topk": 1}, {"method": "none"}])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        *({"top_k": 0}, {"topk": 1}, {"method": "none"}),
+        *({"missing_rate": 1}, {"missing_rate": 1, "method": "if_mmin"}, {"device": "gpu"}),
+    ],
+)
 def test_a_points_mistake_is_said_once(knobs):
     said = complaints({"mask_seeds": [0, 1], "grids": {"rates": {"axes": {"training": {"x": knobs}}}}})
     assert said.startswith("set/03_question.yaml: rates at {'training': 'x'}: ")
