@@ -20,7 +20,7 @@ from anga.missing import MissingTable
 from anga.model import AngaModel
 from anga.published import COUNTERPARTS, NAMES, published
 from anga.result import Result
-from anga.statistics import difference_interval, paired_difference, resampled_scores, summarise
+from anga.statistics import check_pairs, difference_interval, paired_difference, resampled_scores, summarise
 
 AXES = ["dataset", "missing_type", "method"]
 CELL = AXES[:2]
@@ -171,16 +171,20 @@ class Comparison:
 
         Returns:
             dataset, missing_type, first, second, mean, low, high, runs; the interval is that of `paired_difference`.
+
+        Raises:
+            AngaError: runs that stand under the same seeds are no pairs (`check_pairs`).
         """
         rows = []
         for cell in self.cells:
-            data, drawn = self.dataset(cell[0]), {}
+            data, drawn, partners = self.dataset(cell[0]), {}, {}
             runs = {method: found for method in self.methods if (found := self.at(*cell, method))}
             for first, second in combinations(runs, 2):
                 seeds = tuple(sorted(runs[first].keys() & runs[second].keys()))
                 for method in (first, second):
                     if seeds and (method, seeds) not in drawn:
                         chosen = [runs[method][key] for key in seeds]
+                        check_pairs(partners.setdefault(seeds, chosen), chosen)
                         drawn[method, seeds] = resampled_scores(chosen, data, n_resamples=n_resamples)
                 if seeds:
                     ends = difference_interval(drawn[second, seeds], drawn[first, seeds], [mask for mask, _ in seeds])

@@ -15,7 +15,7 @@ from anga.evaluation import METRIC_NAMES
 from anga.grids import GridRuns
 from anga.inputs import load_config_dataset
 from anga.result import Result
-from anga.statistics import difference_interval, resampled_scores
+from anga.statistics import check_pairs, difference_interval, resampled_scores
 
 UPPER_BOUND = {"complete": "complete only", "reconstructed": "reconstructed only"}  # subset -> label of its training
 GAPS = [("joint", bound, subset) for subset, bound in UPPER_BOUND.items()]
@@ -41,6 +41,9 @@ def compare(
     Returns:
         Columns: the other axes, metric, first, second, subset, mean (second minus first), low, high (95 %, see
         `difference_interval`), runs (pairs of runs behind them). With `GAPS`, mean is the imbalance gap.
+
+    Raises:
+        AngaError: runs that are to be compared are no pairs (`check_pairs`).
     """
     labels = runs.grid.axes[axis]
     pairs = [pair for pair in pairs if pair[0] in labels and pair[1] in labels]
@@ -51,9 +54,11 @@ def compare(
         if own_cut and dataset.task != "multilabel":
             continue
         for first, second, subset in pairs:
+            paired = [[runs.select(**at, **place, **{axis: label}) for place in inner] for label in (first, second)]
+            for both in zip(*paired, strict=True):
+                check_pairs(*both)
             sides = []
-            for label in (first, second):
-                chosen = [runs.select(**at, **place, **{axis: label}) for place in inner]
+            for chosen in paired:
                 if own_cut:
                     chosen = [[result.recut(dataset, subset) for result in part] for part in chosen]
                 drawn = [resampled_scores(part, dataset, subset, n_resamples) for part in chosen]
@@ -85,6 +90,7 @@ def selection_effects(runs: GridRuns, subset: str = "complete") -> pd.DataFrame:
     column, rows = f"validation_{subset}", []
     for at in points(runs, "training"):
         joint, bound = (runs.select(**at, training=label) for label in ("joint", UPPER_BOUND[subset]))
+        check_pairs(joint, bound)
         for ours, alone in zip(joint, bound, strict=True):
             kept = ours.history.loc[ours.history["validation"].idxmax(), column]
             best, limit = ours.history[column].max(), alone.history[column].max()

@@ -108,16 +108,34 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Test score of `second` minus that of `first`, and its interval at 95 % (`difference_interval`).
 
-    Runs are paired: the i-th of both lists share their missing table and their seeds. NaN without samples.
+    NaN without samples.
+
+    Raises:
+        AngaError: the i-th runs of both lists are no pair (`check_pairs`).
     """
+    check_pairs(first, second)
+    sides = [resampled_scores(side, dataset, subset, n_resamples, seed) for side in (first, second)]
+    return difference_interval(*sides, [result.config.mask_seed for result in first])
+
+
+def check_pairs(first: list[Result], second: list[Result]) -> None:
+    """Whether the i-th runs of both lists share their seeds and what they were tested on.
+
+    Raises:
+        AngaError: there are more of one, or a pair has other seeds or another missing table of the test split.
+    """
+    seeds = [[(run.config.mask_seed, run.config.train_seed) for run in side] for side in (first, second)]
+    if seeds[0] != seeds[1]:
+        raise AngaError(
+            "paired runs: a pair has different seeds (or no partner); pair runs of one mask_seed and train_seed, found "
+            f"{seeds[0]} and {seeds[1]}."
+        )
     for pair in zip(first, second, strict=True):
         one, other = (_test_part(result, "all")[["row", "has_text", "has_image"]].to_numpy() for result in pair)
         if not np.array_equal(one, other):
             raise AngaError(
-                "paired_difference: a pair of runs has different missing tables; pair runs of one mask_seed."
+                "paired runs: a pair was tested on different missing tables; pair runs whose test split lacks the same."
             )
-    sides = [resampled_scores(side, dataset, subset, n_resamples, seed) for side in (first, second)]
-    return difference_interval(*sides, [result.config.mask_seed for result in first])
 
 
 def resampled_scores(

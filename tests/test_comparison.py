@@ -74,6 +74,14 @@ def test_pairs_are_all_pairs_on_the_seeds_that_both_have(data, monkeypatch):
     assert pairs.loc[("a", "c"), ["mean", "low", "high"]].tolist() == pytest.approx(expected, abs=1e-12)
 
 
+def test_runs_that_do_not_have_the_seeds_they_stand_under_are_no_pair(data, monkeypatch):
+    monkeypatch.setattr(comparison, "load_config_dataset", lambda config: data["binary"])
+    ours = Comparison.of(grid_runs(data["binary"], {"a": 0.5, "b": 0.9, "c": 0.7}))
+    ours.results[-1].config = ours.results[-1].config.with_(train_seed=7)
+    with pytest.raises(AngaError, match="train_seed"):
+        ours.pairs(5)
+
+
 def test_methods_without_a_common_seed_have_no_pair(data, monkeypatch):
     monkeypatch.setattr(comparison, "load_config_dataset", lambda config: data["binary"])
     parts = [grid_runs(data["binary"], {name: 0.5}, masks=(i,)) for i, name in enumerate("ab")]

@@ -8,6 +8,7 @@ import pytest
 from tiny_world import make_dataset
 
 from anga.config import Config
+from anga.errors import AngaError
 from anga.evaluation import score_subsets
 from anga.grids import Grid, GridRuns
 from anga.imbalance import GAPS, compare, joint_steps, points, quartiles, selection_effects
@@ -63,6 +64,17 @@ def test_a_gap_is_upper_bound_minus_joint_on_the_subset(dataset):
         assert row.low <= row.mean <= row.high and row.runs == 2
     assert gaps["low"][0] > 0, "a bound with four times the skill lies clearly above"
     assert (gaps["mean"][1], gaps["low"][1], gaps["high"][1]) == (0, 0, 0), "the same predictions: no gap at all"
+
+
+@pytest.mark.parametrize("seed", ["mask_seed", "train_seed"])
+def test_runs_of_different_seeds_are_not_compared(dataset, seed):
+    runs = grid_runs(dataset, {0.5: {"joint": 0.5, "complete only": 2.0}})
+    last = runs.results[-1]
+    last.config = last.config.with_(**{seed: 7})
+    with pytest.raises(AngaError, match=seed):
+        compared(runs, dataset)
+    with pytest.raises(AngaError, match=seed):
+        selection_effects(runs)
 
 
 def test_a_comparison_turned_round_changes_its_sign(dataset):

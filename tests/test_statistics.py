@@ -39,7 +39,7 @@ def scores(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0.7, 0.02, n)
 
 
-def result(dataset, skill: float, seed: int = 0, noise: int = 0, rate: float = 0.4) -> Result:
+def result(dataset, skill: float, seed: int = 0, noise: int = 0, rate: float = 0.4, train_seed: int = 0) -> Result:
     """A run whose logit margin is `skill` times the label plus noise; runs with one `noise` share theirs."""
     table, rows = MissingTable.draw(dataset, rate, "both", seed), np.arange(N)
     split = np.where(np.arange(N) % 5 == 0, "validation", "test")
@@ -51,7 +51,8 @@ def result(dataset, skill: float, seed: int = 0, noise: int = 0, rate: float = 0
     predictions |= {"has_text": table.has_text, "has_image": table.has_image}
     predictions |= {"logit_0": logits[:, 0], "logit_1": logits[:, 1]}
     empty = pd.DataFrame()
-    return Result(Config(mask_seed=seed), metrics, empty, empty, pd.DataFrame(predictions), 0.0, 0.0)
+    config = Config(mask_seed=seed, train_seed=train_seed)
+    return Result(config, metrics, empty, empty, pd.DataFrame(predictions), 0.0, 0.0)
 
 
 def accuracy(dataset):
@@ -202,6 +203,20 @@ def test_pairing_sees_through_the_noise_that_both_runs_share(dataset):
 def test_runs_on_different_missing_tables_are_no_pair(dataset, subset):
     with pytest.raises(AngaError, match="mask_seed"):
         paired_difference([result(dataset, 1, seed=0)], [result(dataset, 1, seed=1)], dataset, subset)
+
+
+def test_runs_of_different_training_seeds_are_no_pair(dataset):
+    """They were tested on the same samples, so that only the seeds can tell."""
+    first = [result(dataset, 1, train_seed=seed) for seed in (0, 1)]
+    with pytest.raises(AngaError, match="train_seed"):
+        paired_difference(first, first[::-1], dataset)
+    with pytest.raises(AngaError, match="no partner"):
+        paired_difference(first, first[:1], dataset)
+
+
+def test_runs_of_one_seed_at_different_missing_rates_are_no_pair(dataset):
+    with pytest.raises(AngaError, match="missing tables"):
+        paired_difference([result(dataset, 1, rate=0.3)], [result(dataset, 1, rate=0.6)], dataset)
 
 
 @pytest.mark.filterwarnings("error")
