@@ -57,8 +57,15 @@ def mean_intervals(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFr
 
 
 def in_words(row) -> str:
-    """A difference and its interval, from a row with mean, low and high: "+0.012 [+0.001, +0.023]"."""
-    ends = "(one run: no interval)" if np.isnan(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
+    """A difference and its interval, from a row with mean, low and high: "+0.012 [+0.001, +0.023]".
+
+    Without an interval it says why where that is known: the mean is NaN (a subset without samples, a score that is not
+    defined), or the row has a column runs with one alone.
+    """
+    if np.isnan(row.mean):
+        return "undefined (no interval)"
+    alone = "(one run: no interval)" if getattr(row, "runs", None) == 1 else "(no interval)"
+    ends = alone if np.isnan(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
     return f"{row.mean:+.3f} {ends}"
 
 

@@ -253,10 +253,24 @@ def test_intervals_by_group_are_those_of_each_group_in_order_of_appearance():
         (-0.03, -0.002, "+0.012 [-0.030, -0.002]", "hurts"),
         (-0.03, 0.054, "+0.012 [-0.030, +0.054]", "makes no clear difference"),
         (0.0, 0.024, "+0.012 [+0.000, +0.024]", "makes no clear difference"),
-        (np.nan, np.nan, "+0.012 (one run: no interval)", "makes no clear difference"),
+        (np.nan, np.nan, "+0.012 (no interval)", "makes no clear difference"),
     ],
 )
 def test_a_difference_in_words_has_its_interval_and_which_side_of_zero_it_is_on(low, high, said, effect):
     (row,) = pd.DataFrame({"mean": [0.012], "low": [low], "high": [high]}).itertuples()
     assert in_words(row) == said
     assert verdict(row) == effect
+
+
+@pytest.mark.parametrize(
+    ("mean", "runs", "said"),
+    [
+        (0.012, 1, "+0.012 (one run: no interval)"),
+        (0.012, 3, "+0.012 (no interval)"),
+        (np.nan, 1, "undefined (no interval)"),
+        (np.nan, 9, "undefined (no interval)"),
+    ],
+)
+def test_a_difference_without_an_interval_says_why_only_where_that_is_known(mean, runs, said):
+    (row,) = pd.DataFrame({"mean": [mean], "low": [np.nan], "high": [np.nan], "runs": [runs]}).itertuples()
+    assert in_words(row) == said
