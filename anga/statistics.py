@@ -37,12 +37,12 @@ def mean_interval(values, tables=None) -> tuple[float, float, float]:
 
 
 def _independent(values, tables) -> np.ndarray:
-    """The values, or where they belong to several missing tables, the mean of each table."""
+    """The values `[..., n]`, or where they belong to several missing tables, the mean of each table."""
     values = np.asarray(values, float)
     if tables is None or len(set(tables)) == 1:
         return values
     tables = np.asarray(tables)
-    return np.array([values[tables == table].mean() for table in dict.fromkeys(tables)])
+    return np.stack([values[..., tables == table].mean(axis=-1) for table in dict.fromkeys(tables)], axis=-1)
 
 
 def mean_intervals(table: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
@@ -173,11 +173,11 @@ def _score(task: str, labels: np.ndarray, logits: np.ndarray) -> float:
 def difference_interval(first, second, tables: list[int]) -> tuple[float, float, float]:
     """Mean difference of two methods' `resampled_scores`, second minus first, and its interval at 95 %.
 
-    Two errors add up: V_s, the variance over draws of test samples, and V_t, that of a mean over missing tables (over
-    seeds where there is one table), which has few degrees of freedom nu. The interval is mean +- t sqrt(V_s + V_t), t
-    of nu ((V_s + V_t) / V_t)^2 degrees of freedom (Satterthwaite, Biometrics Bulletin 1946). It holds the truth in 95
-    of 100 cases, and with three tables, where V_t is the larger part, in 92. With a single run V_t is unknown and left
-    out: the interval then speaks of that run.
+    Of several tables each counts once, however many its runs. Two errors add up: V_s, the variance over draws of test
+    samples, and V_t, that of a mean over missing tables (over seeds where there is one table), which has few degrees of
+    freedom nu. The interval is mean +- t sqrt(V_s + V_t), t of nu ((V_s + V_t) / V_t)^2 degrees of freedom
+    (Satterthwaite, Biometrics Bulletin 1946). It holds the truth in 95 of 100 cases, and with three tables, where V_t
+    is the larger part, in 92. With a single run V_t is unknown and left out: the interval then speaks of that run.
 
     Args:
         first, second: scores `[n]` and drawn scores `[n_resamples, n]`, of the same runs and draws.
@@ -187,7 +187,7 @@ def difference_interval(first, second, tables: list[int]) -> tuple[float, float,
     mean = float(differences.mean())
     if np.isnan(mean):
         return mean, mean, mean
-    drawn = second[1] - first[1]
+    drawn = _independent(second[1] - first[1], tables)
     of_samples = np.nanmean(drawn[np.isfinite(drawn).any(axis=1)], axis=1).var()
     of_tables = differences.var(ddof=1) / len(differences) if len(differences) > 1 else 0.0
     freedom = (len(differences) - 1) * ((of_samples + of_tables) / of_tables) ** 2 if of_tables > 0 else np.inf

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 from tiny_world import TASKS, make_dataset
 
 from anga.config import Config
@@ -171,6 +171,38 @@ def test_missing_tables_count_and_not_the_runs_on_them():
     assert difference_interval(steady, (values, np.tile(values, (50, 1))), list(tables)) == pytest.approx(expected)
     alone = mean_interval(values[:6], [0] * 6)
     assert alone == pytest.approx(mean_interval(values[:6])), "seeds on one table can only be repeats"
+
+
+def drawn_of(values, tables, draws: int = 80):
+    """Scores `[n]`, and what they are over draws of test samples, which move each table's runs together."""
+    generator = np.random.default_rng(1)
+    moved = generator.normal(0, 0.03, (draws, max(tables) + 1))[:, tables] + generator.normal(0, 0.02, (draws, 1))
+    return np.array(values), np.array(values) + moved
+
+
+def test_a_table_with_more_runs_than_others_does_not_weigh_more():
+    """Neither in the mean nor in what the test samples say: repeating a table's run changes nothing."""
+    values = [0.1, 0.2, 0.4]
+    first, second = drawn_of([0.0, 0.0, 0.0], [0, 0, 0]), drawn_of(values, [0, 1, 2])
+    once = difference_interval(first, second, [0, 1, 2])
+    rows = [0, 1, 1, 1, 1, 2]
+    repeated = [(scores[rows], draws[:, rows]) for scores, draws in (first, second)]
+    assert difference_interval(*repeated, rows) == pytest.approx(once)
+
+
+@pytest.mark.parametrize("tables", [[0, 0, 1, 1, 2, 2], [0, 1, 2, 0, 1, 2], [0, 1, 2, 3, 4, 5], [0] * 6])
+def test_where_tables_have_equally_many_runs_every_run_weighs_the_same(tables):
+    """The interval by the formula, whose V_s is the variance of the plain mean over all runs."""
+    values = scores(6) - 0.7
+    none, second = drawn_of(np.zeros(6), [0] * 6), drawn_of(values, tables)
+    of_samples = (second[1] - none[1]).mean(axis=1).var()
+    apart = [values[np.array(tables) == table].mean() for table in set(tables)]
+    means = apart if len(apart) > 1 else values  # seeds, where there is one table
+    of_tables = np.var(means, ddof=1) / len(means)
+    freedom = (len(means) - 1) * ((of_samples + of_tables) / of_tables) ** 2
+    half = t.ppf(0.975, freedom) * np.sqrt(of_samples + of_tables)
+    expected = values.mean(), values.mean() - half, values.mean() + half
+    assert difference_interval(none, second, tables) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("tables", "seeds"), [(3, 3), (9, 1), (3, 1)])
