@@ -67,7 +67,8 @@ class Config:
     use_adapter: bool | None = _knob(None)  # SEA; null: where the method is anga
     prompt_layer: int = _knob(2, low=1)  # b, counted from 1
     classifier: str = _knob("pooler", "pooler", "linear")  # pooler: ViLT's pooling layer, trained on, then linear
-    head_bias: str = _knob("zero", "zero", "prior", identity="changed")  # its start: near 0, or how frequent labels are
+    # where its bias starts: near 0, or at how frequent labels are among all training samples, whatever train_subset is
+    head_bias: str = _knob("zero", "zero", "prior", identity="changed")
     # --- anchor-guided gradient alignment (Secs. 4.1, 4.2)
     use_alignment: bool | None = _knob(None)  # GA; false: plain_update; null: where the method is anga
     plain_update: str = _knob("pooled", "pooled", "group_means")  # pooled: batch mean; group_means: g_C + g_M

@@ -4,6 +4,9 @@ A subset's upper bound is the same model trained, and its best epoch selected, o
 joint training makes (`epoch_steps: all`). The imbalance gap is the upper bound minus the joint score, on the subset's
 own test samples. The word "bound" is a promise: with few samples the subset alone may teach less than everything
 together, and the gap is then negative.
+
+With `head_bias: prior` a bound is not quite on its own: its classifier starts at how frequent labels are among all
+training samples, as that of joint training does. What is trained and selected from there is the subset's alone.
 """
 
 import itertools

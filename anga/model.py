@@ -57,7 +57,11 @@ class AngaModel(Method):
 
 
 def build_model(config: Config, inputs: Inputs) -> Method:
-    """The config's method, its weights drawn from train_seed; the global random state stays as it was."""
+    """The config's method, its weights drawn from train_seed; the global random state stays as it was.
+
+    With `head_bias: prior` classifiers start at how frequent labels are among all training samples, also where
+    train_subset lets the model learn from some of them alone: its start is then what it knows of the others.
+    """
     labels = inputs.dataset.labels
     n_classes = labels.shape[1] if labels.ndim == 2 else len(inputs.dataset.classes)
     build = AngaModel if config.method == "anga" else build_baseline
@@ -66,5 +70,5 @@ def build_model(config: Config, inputs: Inputs) -> Method:
         model = build(config, inputs.backbone, n_classes)
     if config.head_bias == "prior":
         for classifier in (part for part in model.modules() if isinstance(part, Classifier)):
-            classifier.start_at_prior(labels[inputs.training_rows()])
+            classifier.start_at_prior(labels[inputs.training_rows()])  # all rows, an upper bound's too
     return model.to(inputs.bank.device).eval()  # eval: the checkpoint's dropout stays off, also while training

@@ -133,6 +133,9 @@ def test_a_head_that_starts_at_the_prior_predicts_how_frequent_labels_are(world,
         assert torch.allclose(bias.softmax(0), counts / counts.sum(), atol=1e-6)
     moved = [n for n, start in plain.trainable().items() if not torch.equal(start, prior.trainable()[n])]
     assert moved == ["head.1.bias"], "nothing else starts elsewhere"
+    for subset in ("complete", "reconstructed"):
+        bound = build_model(config.with_(head_bias="prior", train_subset=subset), inputs)
+        assert torch.equal(bound.head[-1].bias, bias), "an upper bound's knows the labels of all training samples too"
 
 
 def test_the_backbones_dropout_stays_off(binary_world):
