@@ -479,8 +479,8 @@ for base in bases:
 #    (`mask_seed < 3`): how do mean and interval change, and which would you publish?
 # 2. Add a control that admits everybody *and* uses the anchor as base (`lambda_min: 1`, `lambda_max: 1`,
 #    `update_base: anchor`). Which other control should it equal, up to rounding?
-# 3. Add `plain_update: group_means` with `train_subset: complete` and `epoch_steps: all`. Which control of section 3
-#    should it resemble, and why not exactly? What if you leave `epoch_steps` out?
+# 3. Add a row with `use_alignment: false`, `plain_update: group_means`, `train_subset: complete` and `epoch_steps:
+#    all`. Which control of section 3 should it resemble, and why not exactly? What if you leave `epoch_steps` out?
 # 4. Pair the runs wrongly: shift one list of `minus` by one run (`sides[1][1:] + sides[1][:1]`). What happens, and why
 #    is it good that it does?
 # 5. Count: how many differences does this notebook print? How wide would intervals have to be for a 5 % chance of
