@@ -1,7 +1,7 @@
 """What a notebook leaves behind: figures with the tables that they were drawn from, and tables of their own."""
 
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from anga.plots.style import save_figure
 
 NOTE_CHARACTERS = 15  # of a note under a figure, per inch
+NOTE_LINE = 0.16  # its height in inches
 
 
 class Products:
@@ -28,7 +29,9 @@ class Products:
     def figure(self, figure: Figure, table: pd.DataFrame, name: str, note: str = "") -> None:
         """Keep a figure, as PNG and as SVG, beside its table; a note, such as the number of runs, stands under it."""
         if note:
-            figure.supxlabel(fill(note, int(NOTE_CHARACTERS * figure.get_figwidth())), fontsize=8)
+            lines = wrap(note, int(NOTE_CHARACTERS * figure.get_figwidth()))
+            figure.set_figheight(figure.get_figheight() + NOTE_LINE * len(lines))  # panels keep their size
+            figure.supxlabel("\n".join(lines), fontsize=8)
         save_figure(figure, table, self.figures / f"{self.notebook}_{name}")
 
     def table(self, table: pd.DataFrame, name: str) -> None:

@@ -412,11 +412,26 @@ if "start" in study.grids:
     gained = [compare(starts, ways, axis="start", own_cut=own).assign(cut=cut) for cut, own in cuts.items()]
     gained = pd.concat(gained)
     keep_table(gained, "start")
-    keep(sweeps.forest(gained, "method", "cut", "from the prior minus\nfrom one half, {metric}"), gained, "start")
+    shown = gained.assign(dataset=gained["dataset"] + ",\n" + gained["missing_type"].map(lacking))  # a panel each
+    keep(sweeps.forest(shown, "method", "cut", "from the prior minus\nfrom one half, {metric}"), shown, "start")
 
 # %%
 for row in gained[gained["cut"] == "cut at 0.5"].itertuples() if "start" in study.grids else []:
     print(f"{row.dataset}, {lacking[row.missing_type]}, {row.method}: {in_words(row)}")
+
+# %% [markdown]
+# Who is above a model that does nothing about what is missing (*ViLT*), from either start?
+
+# %%
+if "start" in study.grids and "ViLT" in starts.grid.axes["method"]:
+    asked = [("ViLT", method, "all") for method in starts.grid.axes["method"] if method != "ViLT"]
+    beside_vilt = [compare(starts, asked, axis="method", own_cut=own).assign(cut=cut) for cut, own in cuts.items()]
+    beside_vilt = pd.concat(beside_vilt)
+    keep_table(beside_vilt, "start_beside_vilt")
+    for cell, part in beside_vilt.groupby([*cell_axes, "start", "cut"], sort=False):
+        above, below = (", ".join(part.loc[clear, "second"]) for clear in (part["low"] > 0, part["high"] < 0))
+        print(f"{cell[0]}, {lacking[cell[1]]}, {', '.join(cell[2:])}: clearly above ViLT {above or 'nobody'};", end=" ")
+        print(f"clearly below {below or 'nobody'}.")
 
 # %% [markdown]
 # Does the order of the methods stay? Places by mean score at 0.5; a line that falls to the right belongs to a method

@@ -291,6 +291,7 @@ def methods_start() -> str:
     levels, gained, half, own, sure = (_read(name, "08_comparison", "prior") for name in names)
     older = _read("table1", "08_comparison", "comparison")
     older = older.query("dataset == 'clipart-keywords' and missing_type == 'text'").set_index("method")
+    levels, gained = (table.query("missing_type == 'text'") for table in (levels, gained))
     usual = levels[levels["start"] == "from one half"].set_index("method")
     gained, half, own, sure = (t.set_index("method") for t in (gained[gained["cut"] == "cut at 0.5"], half, own, sure))
     rows = []
@@ -302,6 +303,23 @@ def methods_start() -> str:
         rows.append([method, before, *scores, gain, f"{sure.loc[method, 'predicted']:.2f}"])
     names = [*STARTS, "from the prior, own cut", "gained by the start", "labels per sample, from the prior"]
     return _markdown(["method", *names], rows)
+
+
+def methods_start_more() -> str:
+    """Methods on clipart-keywords, images or either missing, in %, from both starts, and beside ViLT from the prior."""
+    levels, beside = (_read(name, "08_comparison", "prior") for name in ("start_scores", "start_beside_vilt"))
+    levels = levels.set_index(["missing_type", "start", "method"])
+    beside = beside.query("start == 'from the prior' and cut == 'cut at 0.5'").set_index(["missing_type", "second"])
+    lacking = {"image": "images", "both": "either"}
+    rows = []
+    for method in levels.index.unique("method"):
+        cells = [method]
+        for kind in lacking:
+            cells += [_percent(levels.loc[(kind, start, method)], ".1f") for start in STARTS]
+            cells.append("" if method == "ViLT" else _percent(beside.loc[(kind, method)], "+.1f"))
+        rows.append(cells)
+    heads = (*STARTS, "minus ViLT, from the prior")
+    return _markdown(["method", *(f"{name}, {head}" for name in lacking.values() for head in heads)], rows)
 
 
 def controls() -> str:
@@ -371,7 +389,7 @@ BLOCKS = (
     *(gaps, steps, longer, unaided, cures, start, memory, changes, selection, own_cut, lengths),
     *(table2, table2_own_cut, adapter, rules, knobs, robustness),
     *(comparison, comparison_image, comparison_both, uncompared, ranks, orders),
-    *(methods_start, thresholds, subsets, controls, alignment),
+    *(methods_start, methods_start_more, thresholds, subsets, controls, alignment),
 )
 BLOCKS = {block.__name__: block for block in BLOCKS}
 
