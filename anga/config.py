@@ -10,15 +10,15 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 import yaml
 
 from anga.checkpoints import EMBEDDED
+from anga.contradictions import contradictions
 from anga.datasets import LOADERS
 from anga.errors import AngaError, noting, refuse
 
@@ -110,7 +110,7 @@ class Config:
             object.__setattr__(self, knob.name, value)
         wrong = {complaint.split(":")[0] for complaint in complaints}
         self._settle()
-        together = [(knobs.split(), said) for knobs, said in _contradictions(self)]
+        together = [(knobs.split(), said) for knobs, said in contradictions(self)]
         complaints += [f"{knobs[0]}: {said}" for knobs, said in together if wrong.isdisjoint(knobs)]
         for check in checks if "method" not in wrong else ():
             with noting(complaints):
@@ -170,7 +170,7 @@ class Config:
         """All knobs, as a parameter file would hold them."""
         return {**dataclasses.asdict(self), "method_options": dict(self.method_options)}
 
-    def _meant(self) -> dict[str, Any]:
+    def meant(self) -> dict[str, Any]:
         """All knobs; of values that mean the same beside the others always the same one.
 
         They are kept as given: beside another train_subset (`with_`) they mean something else.
@@ -184,14 +184,14 @@ class Config:
 
     def __eq__(self, other: object) -> bool:
         """Whether both mean the same run in the same place: a study trains, and counts, such a run once."""
-        return self._meant() == other._meant() if type(other) is type(self) else NotImplemented
+        return self.meant() == other.meant() if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(self._meant().values()))
+        return hash(tuple(self.meant().values()))
 
     def identity(self) -> str:
         """SHA-256 (hex) over every knob that can change a result."""
-        meant, kinds = self._meant(), {knob.name: knob.metadata["identity"] for knob in fields(self)}
+        meant, kinds = self.meant(), {knob.name: knob.metadata["identity"] for knob in fields(self)}
         changed = {knob.name for knob in fields(self) if meant[knob.name] != knob.default}
         counts = {"always": set(meant), "changed": changed, "never": set()}
         knobs = {name: value for name, value in meant.items() if name in counts[kinds[name]]}
@@ -267,65 +267,3 @@ def _pairs(name: str, value: Any) -> tuple:
     if not all(isinstance(key, str) and isinstance(v, str | bool | int | float) for key, v in options.items()):
         raise AngaError(f"{name}: expected a mapping of names to plain values, not {value!r}.")
     return tuple(sorted(options.items()))
-
-
-def _contradictions(c: Config) -> Iterator[tuple[str, str]]:
-    """Knobs that do not go together, the one to blame first, and what is wrong with it."""
-    if c.cos_threshold >= 1:
-        yield "cos_threshold", f"must lie below 1 (a cone of half-angle 0), not {c.cos_threshold}."
-    if c.lambda_min > c.lambda_max:
-        yield "lambda_min lambda_max", f"must not exceed lambda_max ({c.lambda_min} > {c.lambda_max})."
-    if c.use_adapter and c.method != "anga":
-        yield "use_adapter", f"only anga has the adapter, not {c.method}; leave it out or set it to false."
-    elif c.use_adapter and not c.use_retrieval:
-        said = "the adapter reads retrieved neighbours; set use_retrieval: true or switch it off."
-        yield "use_adapter use_retrieval method", said
-    if c.head_bias == "prior" and ("label_prompts", True) in c.method_options:
-        said = "with label prompts, logits have no bias; set head_bias: zero or label_prompts: false."
-        yield "head_bias method_options", said
-    if c.integer_mask and not c.use_retrieval:
-        said = "a defect of retrieval; set use_retrieval: true or integer_mask: false."
-        yield "integer_mask use_retrieval method", said
-    if c.unimodal_cue and c.dataset != "clipart-pairs":
-        yield "unimodal_cue dataset", f"only clipart-pairs has this knob, not {c.dataset}; set it to 0."
-    if c.use_alignment and c.plain_update != "pooled":
-        said = "read only where nothing is aligned; set use_alignment: false or leave it out."
-        yield "plain_update use_alignment method", said
-    if c.gradient_form != "boundary" and c.method != "anga":
-        yield "gradient_form method", f"only anga has a choice, {c.method} takes the form that fits it; leave it out."
-    if c.device != "auto" and not _is_device(c.device):
-        yield "device", f"{c.device!r} is no name of a device; use auto, cpu, cuda or one such as cuda:1."
-    absent = {0: "reconstructed", 1: "complete"}.get(c.missing_rate, "")
-    for knob, split in (("train_subset", "training"), ("select_on", "validation")):
-        if c._meant()[knob] == absent:
-            rate = f"at missing_rate {c.missing_rate}; choose another missing_rate or subset."
-            yield f"{knob} missing_rate", f"no {split} sample is {absent} {rate}"
-
-
-def _is_device(name: str) -> bool:
-    """Whether torch can read it; not whether this machine has it, as a config may be read elsewhere."""
-    try:
-        torch.device(name)
-    except RuntimeError:
-        return False
-    return True
-
-
-def check_memory_bank(c: Config) -> None:
-    """AngaError where nobody can lend what others lack; a table can be drawn of such a config, but no run made."""
-    if c.use_retrieval and c.memory_bank == "observed" and c.missing_rate == 1:
-        raise AngaError(
-            "memory_bank: at missing_rate 1.0 no training sample is complete, so the observed memory bank holds 0 "
-            "samples that can lend what others lack; lower missing_rate, or use memory_bank: full."
-        )
-
-
-def check_prompt_layer(c: Config) -> None:
-    """AngaError where prompts join at a layer that the backbone has not; a hub's is not asked."""
-    file = Path(__file__).parent / "assets" / c.backbone / "config.json"  # an absolute path of one's own stays itself
-    try:
-        layers = int(json.loads(file.read_text())["num_hidden_layers"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # loading it says what is wrong with it
-    if c.method in ("anga", "ragpt") and c.prompt_layer > layers:
-        raise AngaError(f"prompt_layer: {c.prompt_layer} lies beyond the {layers} layers of {c.backbone}; lower it.")

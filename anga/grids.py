@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from anga.baselines import check_method
-from anga.config import Config, check_memory_bank, check_prompt_layer, read_yaml
+from anga.config import Config, read_yaml
+from anga.contradictions import check_memory_bank, check_prompt_layer
 from anga.errors import AngaError, noting, refuse
 from anga.inputs import load_config_dataset
 from anga.published import published

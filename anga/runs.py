@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from anga.baselines import check_method
 from anga.checkpoints import EMBEDDED, checkpoint_hash, embedded_folder
-from anga.config import Config, check_memory_bank
+from anga.config import Config
+from anga.contradictions import check_memory_bank
 from anga.errors import AngaError
 from anga.inputs import Inputs, load_config_dataset, pick_device, pick_precision
 from anga.replacing import named_if_not_made
